@@ -1,0 +1,106 @@
+"""The Chain-of-Empathy format: four layers of reasoning, then an answer.
+
+A chain is written as (white space between the tags is free)::
+
+    <empathy_think><L1>情绪与情境</L1><L2>原因与信念</L2><L3>寻求的支持</L3><L4>回应策略</L4></empathy_think>
+    <answer>给求助者的回复</answer>
+
+Source: arXiv 2509.14851, section "Chain-of-Empathy"; the strictness of the parser is ours.
+"""
+
+import re
+from dataclasses import astuple, dataclass
+from typing import Any
+
+LAYERS = ("L1", "L2", "L3", "L4")
+FIELDS = (*LAYERS, "answer")
+TAGS = ("<empathy_think>", *(tag for layer in LAYERS for tag in (f"<{layer}>", f"</{layer}>")), "</empathy_think>",
+        "<answer>", "</answer>")
+_TAG = re.compile("(" + "|".join(TAGS) + ")")
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+
+
+class CoEFormatError(ValueError):
+    """The text is not one well-formed chain; the message says where it departs."""
+
+
+@dataclass(frozen=True)
+class CoE:
+    """One chain: L1 emotions and context, L2 causes and beliefs, L3 intent, L4 strategy, and the answer."""
+
+    L1: str
+    L2: str
+    L3: str
+    L4: str
+    answer: str
+
+
+def render(chain: CoE) -> str:
+    """The chain as text. Raises CoEFormatError where a part is empty or holds one of the tags."""
+    for name, text in zip(FIELDS, astuple(chain)):
+        if not text.strip():
+            raise CoEFormatError(f"{name} is empty")
+        if found := _TAG.search(text):
+            raise CoEFormatError(f"{name} contains the tag {found.group()}")
+    layers = "".join(f"<{name}>{getattr(chain, name).strip()}</{name}>" for name in LAYERS)
+    return f"<empathy_think>{layers}</empathy_think>\n<answer>{chain.answer.strip()}</answer>"
+
+
+def parse(text: str) -> CoE:
+    """Read a chain strictly: the whole string, each part once, in order, non-empty, nothing around or between.
+
+    Tags are literal and case-sensitive; any other ``<`` may stand in a text. Linear in the text's length.
+
+    Raises:
+        CoEFormatError: with the first departure from the format.
+    """
+    pieces = _TAG.split(text)  # text, tag, text, tag, …, text
+    outside, tags, parts = pieces[0], pieces[1::2], {}
+    for expected, tag, inside in zip(TAGS, tags, pieces[2::2]):
+        if tag != expected:
+            raise CoEFormatError(f"expected {expected}, found {tag}")
+        name = tag[1:-1]
+        if name not in FIELDS:
+            outside += inside
+        elif inside.strip():
+            parts[name] = inside.strip()
+        else:
+            raise CoEFormatError(f"{name} is empty")
+    if len(tags) != len(TAGS):
+        raise CoEFormatError(f"missing {TAGS[len(tags)]}" if len(tags) < len(TAGS) else
+                             f"{tags[len(TAGS)]} after the end of the answer")
+    if outside.strip():
+        raise CoEFormatError(f"text outside the parts: {outside.strip()[:30]!r}")
+    return CoE(**parts)
+
+
+def is_valid(text: str) -> bool:
+    """Whether ``parse`` accepts the text."""
+    try:
+        return bool(parse(text))
+    except CoEFormatError:
+        return False
+
+
+def answer_of(text: str) -> str:
+    """The answer of a well-formed chain, else the empty string: only this is scored in evaluation."""
+    try:
+        return parse(text).answer
+    except CoEFormatError:
+        return ""
+
+
+def loose_answer(text: str) -> str:
+    """The first ``<answer>`` of a text of any form, else the empty string: what r_answer of the sum looks at."""
+    found = _ANSWER.search(text)
+    return found.group(1).strip() if found else ""
+
+
+def text_of(completion: str | list[dict[str, str]]) -> str:
+    """A TRL completion (text, or a list of messages) as text."""
+    return completion if isinstance(completion, str) else completion[-1]["content"]
+
+
+def format_reward(completions: list[Any], **kwargs: Any) -> list[float]:
+    r"""r_format in {0, 1}: 1 where the whole completion is a well-formed chain (TRL reward signature)."""
+    return [float(is_valid(text_of(completion))) for completion in completions]

@@ -1,0 +1,108 @@
+"""The records of the kit, read strictly and written atomically.
+
+One question a line (JSON Lines, UTF-8)::
+
+    {"question_id": "exams-01", "question": "…", "topic": "exams", "answers": [{"answer_id": "exams-01-a1", "text": "…"}]}
+
+Optional: ``title``, ``subtopic``, ``split`` (train, dev, test), ``source``.
+"""
+
+import gzip
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SPLITS = ("train", "dev", "test")
+
+
+class Answer(BaseModel):
+    """One reply to a question."""
+
+    model_config = ConfigDict(strict=True)
+    answer_id: str
+    text: str
+
+
+class Question(BaseModel):
+    """A long counselling text with its answers; no field is coerced to another type."""
+
+    model_config = ConfigDict(strict=True)
+    question_id: str
+    question: str
+    topic: str
+    answers: list[Answer] = Field(min_length=1)
+    title: str | None = None
+    subtopic: str | None = None
+    split: Literal["train", "dev", "test"] | None = None
+    source: str | None = None
+
+
+def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines of a file as bytes (``.gz`` is unpacked), without BOM, line ends and blank lines."""
+    path = Path(path)
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if line.strip():
+                yield number, line.rstrip(b"\r\n")
+
+
+def read_questions(path: str | Path) -> tuple[list[Question], list[dict[str, Any]]]:
+    """Read a JSON Lines file of questions.
+
+    Returns:
+        The questions, and the rejected lines as ``{"file", "line", "reason"}`` (never their text). A record that
+        breaks a rule is rejected whole and reading goes on; of two equal ids the first stays.
+    """
+    questions, rejected, seen = [], [], set()
+    for number, line in read_lines(path):
+        try:
+            question = Question.model_validate_json(line.decode("utf-8"))
+            if question.question_id in seen:
+                raise ValueError(f"question_id {question.question_id!r} occurs before")
+        except (ValidationError, ValueError) as error:
+            rejected.append({"file": Path(path).name, "line": number, "reason": _reason(error)})
+        else:
+            seen.add(question.question_id)
+            questions.append(question)
+    return questions, rejected
+
+
+def _reason(error: ValueError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 (byte {error.start})"
+    if isinstance(error, ValidationError):  # its message without the input, which may be personal
+        return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'line'}: {e['msg']}" for e in error.errors())
+    return str(error)
+
+
+def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
+    """All records of a JSON Lines file the kit wrote itself."""
+    return [json.loads(line) for _, line in read_lines(path)]
+
+
+def write_atomic(path: str | Path, text: str) -> None:
+    """Write a text file so that a reader (or a crash) sees the old file or the new one, never a half."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_jsonl(path: str | Path, records: Iterable[BaseModel | dict[str, Any]]) -> None:
+    """Write records (models or dicts), one a line, atomically."""
+    rows = (r.model_dump(exclude_none=True) if isinstance(r, BaseModel) else r for r in records)
+    write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write one JSON value, indented, keys in the order given, atomically; NaN is an error."""
+    write_atomic(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")

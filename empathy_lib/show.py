@@ -1,0 +1,52 @@
+"""What the notebooks show as HTML: parameter tables with their sources, and samples a person can read."""
+
+import html
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from IPython.display import HTML
+
+from empathy_lib.coe import LAYERS, CoEFormatError, parse
+from empathy_lib.params import Params, sources
+
+_NAMES = {"L1": "L1 情绪与情境 emotions, context", "L2": "L2 原因与信念 causes, beliefs",
+          "L3": "L3 寻求的支持 intent", "L4": "L4 回应策略 strategy", "answer": "回复 answer"}
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> HTML:
+    """Rows of equal keys as a table; every value is shown as text."""
+    rows = list(rows)
+    cells = "".join("<tr>" + "".join(f"<td style='text-align:left'>{_text(v)}</td>" for v in row.values()) + "</tr>"
+                    for row in rows)
+    head = "".join(f"<th style='text-align:left'>{_text(k)}</th>" for k in (rows[0] if rows else []))
+    return HTML(f"<table><tr>{head}</tr>{cells}</table>")
+
+
+def params_table(params: Params, path: str, overrides: Mapping[str, Any], *blocks: str) -> HTML:
+    """The resolved parameters of a stage with unit, source (the comment in the params file) and meaning."""
+    known, changed = sources(path), _flat(overrides)
+    return table({"parameter": row["key"], "value": row["value"], "unit": row["unit"],
+                  "source": "override" if row["key"] in changed else known.get(row["key"], ""),
+                  "meaning": row["meaning"]} for row in params.table(*blocks))
+
+
+def completion(text: str, title: str = "", question: str = "") -> HTML:
+    """A completion as a card: its layers and answer where it is a well-formed chain, else the text and the reason."""
+    try:
+        chain = parse(text)
+        body = "".join(f"<p style='margin:.3em 0'><b>{_NAMES[name]}</b><br>{_text(getattr(chain, name))}</p>"
+                       for name in (*LAYERS, "answer"))
+    except CoEFormatError as error:
+        body = f"<p><b>not a chain: {_text(error)}</b></p><p>{_text(text)}</p>"
+    asked = f"<p style='color:#666'>{_text(question)}</p>" if question else ""
+    return HTML(f"<div style='border-left:4px solid #4c72b0;padding:.2em 1em;margin:.6em 0;max-width:46em'>"
+                f"<b>{_text(title)}</b>{asked}{body}</div>")
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> set[str]:
+    return {key for k, v in tree.items() for key in (_flat(v, f"{prefix}{k}.") if isinstance(v, Mapping)
+                                                    else {f"{prefix}{k}"})}
+
+
+def _text(value: Any) -> str:
+    return html.escape(f"{value:.4g}" if isinstance(value, float) else str(value)).replace("\n", "<br>")
