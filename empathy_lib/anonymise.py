@@ -11,7 +11,7 @@ HOTLINES = {"110", "119", "120", "122", "12320", "12338", "12345", "12348", "123
             "4001619995"}
 _HANDLE = r"[：:是为]?\s*(?:号码?)?\s*[：:是为]?\s*"
 # In order of precedence: the first pattern that matches a span names its type.
-_PATTERNS = [(kind, re.compile(pattern, re.I)) for kind, pattern in (
+_PATTERNS = [(kind, re.compile(pattern, re.I | re.A)) for kind, pattern in (
     ("邮箱", r"[\w.+-]+\s?(?:@|＠|\(at\)|\[at\])\s?[\w-]+(?:\.[\w-]+)+"),
     ("链接", r"(?:https?://|www\.)[^\s，。；、）)\u4e00-\u9fff]+"),
     ("微信", rf"(?<=微信)(?!群){_HANDLE}[a-z][\w-]{{5,19}}|(?<=薇信|威信|v信|Ｖ信){_HANDLE}[a-z0-9][\w-]{{5,19}}"

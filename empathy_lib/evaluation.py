@@ -12,8 +12,13 @@ from empathy_lib.params import Params
 from empathy_lib.schema import Question, read_jsonl, write_jsonl
 from empathy_lib.view import short
 
-SYSTEMS = {"base": "03_sft/base", "sft": "03_sft/model", "empathy_r1": "05_grpo/model"}
 TOKENIZERS = ("char", "jieba", "ascii")
+
+
+def systems(params: Params, run_folder: Path) -> dict[str, str | Path]:
+    """The systems compared, by name: the untrained policy, after SFT, after GRPO."""
+    return {"base": policy.base(params, run_folder), "sft": run_folder / "03_sft" / "model",
+            "empathy_r1": run_folder / "05_grpo" / "model"}
 
 
 def answer_questions(model_folder: str | Path, questions: Sequence[Question], file: Path, params: Params,
@@ -64,7 +69,10 @@ def score_system(rows: Sequence[dict[str, Any]], questions: Sequence[Question], 
         "longest_copy": {"mean": float(np.mean(copied)), "max": max(copied)} if copied else None}
     for tokenizer in TOKENIZERS:
         by_sample = metrics.score_samples(predictions, refs, tokenizer)
-        figures[tokenizer] = metrics.score(predictions, refs, tokenizer) | {
+        scores = metrics.score(predictions, refs, tokenizer)
+        # Distinct-1 is one figure of the system and is held fixed: questions drawn twice would bias it downwards.
+        by_sample["navg"] = ((np.sum(list(by_sample.values()), axis=0) + scores["distinct_1"]) / 4).tolist()
+        figures[tokenizer] = scores | {
             "ci95": {name: metrics.bootstrap(_by_question(rows, values)) for name, values in by_sample.items()}}
     return figures
 

@@ -26,14 +26,16 @@ def arguments(params: Params, folder: Path) -> Any:
         gradient_accumulation_steps=g.gradient_accumulation, learning_rate=g.learning_rate,
         lr_scheduler_type="constant", beta=g.beta, epsilon=g.epsilon, temperature=g.temperature,
         max_completion_length=g.max_completion_tokens, loss_type="grpo", use_bias_correction_kl=False,
-        scale_rewards="group", num_iterations=1, gradient_checkpointing=params.policy.gradient_checkpointing)
+        scale_rewards="group", num_iterations=1, log_completions=True, num_completions_to_print=0,
+        gradient_checkpointing=params.policy.gradient_checkpointing)
 
 
 def train(questions: Sequence[str], start: str | Path, reward_functions: list[Any], folder: Path,
           params: Params) -> list[dict[str, Any]]:
     """Optimise the policy ``start`` (the merged SFT model, also the KL reference) into ``folder/model``.
 
-    Goes on from a checkpoint. Questions whose prompt leaves no room for a completion are left out and counted.
+    Goes on from a checkpoint. Each step's completions, rewards and advantages are kept by TRL in
+    ``folder/completions/*.parquet``. Questions whose prompt leaves no room for a completion are left out and counted.
 
     Returns:
         The training log, one dict a step (also ``folder/log.jsonl``).

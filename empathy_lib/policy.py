@@ -32,6 +32,11 @@ def unsloth() -> Any:
     return FastLanguageModel
 
 
+def base(params: Params, run_folder: Path) -> str | Path:
+    """The untrained policy: the demo model of the run, or the named one."""
+    return run_folder / "03_sft" / "base" if params.policy.model == "demo" else params.policy.model
+
+
 def dtype(params: Params) -> Any:
     """The torch dtype of ``policy.dtype``; ``auto`` is bfloat16 or float16 by what the GPU has, float32 on a CPU."""
     import torch
@@ -39,7 +44,7 @@ def dtype(params: Params) -> Any:
     name = params.policy.dtype
     if name == "auto":
         name = "float32" if not torch.cuda.is_available() else \
-            "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+            "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     return getattr(torch, name)
 
 

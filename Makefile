@@ -1,0 +1,51 @@
+# make demo   set up, run notebooks 00-06 on a laptop, and say where the report is
+# make test   set up, run the quick tests      make test-full   all tests
+# make lab    open JupyterLab                  make clean       remove .venv and the demo and smoke runs
+# Another profile: make demo PARAMS=params/paper.yaml
+
+PYTHON ?= python3
+PARAMS ?= params/demo.yaml
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+SNAKEMAKE = snakemake --cores 1 --config params=$(PARAMS)
+
+.PHONY: demo setup test test-full lab clean
+
+demo: setup
+	@echo "The whole chain with $(PARAMS): dataset, chains of empathy, SFT, reward model, GRPO, evaluation."
+	@if [ -n "$$(ls .snakemake/locks 2>/dev/null)" ]; then $(SNAKEMAKE) --unlock --quiet all; fi
+	$(SNAKEMAKE) --rerun-incomplete --quiet rules
+	@python -c "import sys; from empathy_lib.params import load_params as l; p = l('$(PARAMS)'); \
+	print(f'Done. The report: {p.outputs}/{p.run}/report.html')"
+
+setup: .venv/ready
+
+.venv/ready: constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
+	f"This kit needs Python 3.11 or newer; $(PYTHON) is {v.major}.{v.minor}. Try: make PYTHON=python3.11 setup" or 0)'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module: install it (on Debian \
+	and Ubuntu: apt install python3-venv), or name another: make PYTHON=... setup"; exit 1; }
+	@$(PYTHON) -c 'import shutil, sys; free = shutil.disk_usage(".").free / 1e9; sys.exit(free < 5 and \
+	f"The environment and the demo need 5 GB of disk; {free:.1f} GB are free here." or 0)'
+	@echo "Setting up .venv (about 2.5 GB) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@# torch first and named exactly, so that the CPU build is taken where one is offered; unsloth last and without
+	@# its dependencies, because on a CPU it needs nothing more and with them it cannot be resolved
+	@$(BIN)/python -m pip install -q $$(grep '^torch==' constraints.txt)
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
+	@$(BIN)/python -m pip install -q -c constraints.txt --no-deps unsloth unsloth_zoo
+	@touch $@
+
+test: setup
+	@echo "Quick tests: units, every notebook once on params/smoke.yaml, two identical runs, two kills."
+	python -m pytest -m "not slow and not gpu"
+
+test-full: setup
+	@echo "All tests that this machine can run."
+	python -m pytest
+
+lab: setup
+	jupyter lab notebooks/00_start_here.ipynb
+
+clean:
+	rm -rf .venv .snakemake outputs/demo outputs/smoke *.egg-info

@@ -1,0 +1,48 @@
+"""The notebooks as a graph over outputs/<run>/: `snakemake --cores 1 --config params=params/paper.yaml`.
+
+Only each stage's metrics.json is a declared output, because Snakemake deletes the outputs of a killed job and the
+checkpoints beside it must live. A rule carries its stage's resolved parameters, so an edit under `grpo` reruns from 05 on.
+"""
+
+import json
+
+from empathy_lib import BUNDLED
+from empathy_lib.dataset import source_files
+from empathy_lib.params import STAGES, load_params
+
+PARAMS = config.get("params", "params/demo.yaml")
+OVERRIDES = config.get("overrides", {})
+p = load_params(PARAMS, OVERRIDES)
+RUN = f"{p.outputs}/{p.run}"
+NOTEBOOKS = {"01_dataset": "01_build_dataset", "02_coe": "02_generate_coe", "03_sft": "03_sft",
+             "04_reward_model": "04_reward_model", "05_grpo": "05_grpo", "06_evaluation": "06_evaluate"}
+DATA = {"01_dataset": [str(path) for _, path in source_files(p.dataset.source)], "02_coe": [str(BUNDLED / "coe.jsonl")]}
+PAPERMILL = ("papermill --log-level WARNING notebooks/{name}.ipynb {run}/notebooks/{name}.ipynb "
+             "-p params '{params}' -y '{overrides}'")
+
+
+def execute(name):
+    return "mkdir -p {RUN}/notebooks && " + PAPERMILL.format(
+        name=name, run=RUN, params=PARAMS, overrides=json.dumps({"overrides": OVERRIDES})).replace("{", "{{").replace("}", "}}")
+
+
+rule all:
+    input: f"{RUN}/report.html"
+
+
+for stage, (blocks, needs) in STAGES.items():
+    rule:
+        name: stage
+        input: f"notebooks/{NOTEBOOKS[stage]}.ipynb", DATA.get(stage, []), [f"{RUN}/{other}/metrics.json" for other in needs]
+        output: f"{RUN}/{stage}/metrics.json"
+        params: p.stage_blocks(stage)
+        shell: execute(NOTEBOOKS[stage])
+
+
+rule report:
+    input: f"{RUN}/06_evaluation/metrics.json", str(BUNDLED / "report" / "index.html.j2")
+    output: f"{RUN}/report.html"
+    shell:
+        "jupyter nbconvert --log-level WARN --to html --template report "
+        "--TemplateExporter.extra_template_basedirs={BUNDLED} --output-dir {RUN} --output report "
+        "{RUN}/notebooks/06_evaluate.ipynb"
