@@ -5,9 +5,10 @@
 
 PYTHON ?= python3
 PARAMS ?= params/demo.yaml
+OVERRIDES ?= {}
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-SNAKEMAKE = snakemake --cores 1 --config params=$(PARAMS)
+SNAKEMAKE = snakemake --cores 1 --config params=$(PARAMS) overrides='$(OVERRIDES)'
 
 .PHONY: demo setup test test-full lab clean
 
@@ -15,7 +16,7 @@ demo: setup
 	@echo "The whole chain with $(PARAMS): dataset, chains of empathy, SFT, reward model, GRPO, evaluation."
 	@if [ -n "$$(ls .snakemake/locks 2>/dev/null)" ]; then $(SNAKEMAKE) --unlock --quiet all; fi
 	$(SNAKEMAKE) --rerun-incomplete --quiet rules
-	@python -c "import sys; from empathy_lib.params import load_params as l; p = l('$(PARAMS)'); \
+	@python -c "from empathy_lib.params import load_params as load; p = load('$(PARAMS)', $(OVERRIDES)); \
 	print(f'Done. The report: {p.outputs}/{p.run}/report.html')"
 
 setup: .venv/ready

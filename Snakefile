@@ -17,13 +17,7 @@ RUN = f"{p.outputs}/{p.run}"
 NOTEBOOKS = {"01_dataset": "01_build_dataset", "02_coe": "02_generate_coe", "03_sft": "03_sft",
              "04_reward_model": "04_reward_model", "05_grpo": "05_grpo", "06_evaluation": "06_evaluate"}
 DATA = {"01_dataset": [str(path) for _, path in source_files(p.dataset.source)], "02_coe": [str(BUNDLED / "coe.jsonl")]}
-PAPERMILL = ("papermill --log-level WARNING notebooks/{name}.ipynb {run}/notebooks/{name}.ipynb "
-             "-p params '{params}' -y '{overrides}'")
-
-
-def execute(name):
-    return "mkdir -p {RUN}/notebooks && " + PAPERMILL.format(
-        name=name, run=RUN, params=PARAMS, overrides=json.dumps({"overrides": OVERRIDES})).replace("{", "{{").replace("}", "}}")
+INJECTED = json.dumps({"params": PARAMS, "overrides": OVERRIDES})
 
 
 rule all:
@@ -33,10 +27,12 @@ rule all:
 for stage, (blocks, needs) in STAGES.items():
     rule:
         name: stage
-        input: f"notebooks/{NOTEBOOKS[stage]}.ipynb", DATA.get(stage, []), [f"{RUN}/{other}/metrics.json" for other in needs]
+        input:
+            DATA.get(stage, []), [f"{RUN}/{other}/metrics.json" for other in needs],
+            notebook=f"notebooks/{NOTEBOOKS[stage]}.ipynb",
         output: f"{RUN}/{stage}/metrics.json"
-        params: p.stage_blocks(stage)
-        shell: execute(NOTEBOOKS[stage])
+        params: executed=f"{RUN}/notebooks/{NOTEBOOKS[stage]}.ipynb", block=p.stage_blocks(stage)
+        shell: "mkdir -p {RUN}/notebooks && papermill --log-level WARNING {input.notebook} {params.executed} -y {INJECTED:q}"
 
 
 rule report:

@@ -1,0 +1,121 @@
+"""The whole chain on params/smoke.yaml: what it writes, that it repeats, and what a rerun does."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import NOTEBOOKS, all_metrics, copy_run, run_notebook, snakemake
+from empathy_lib.params import load_params
+from empathy_lib.schema import read_jsonl
+
+SCORES = {"bleu_1", "rouge_l", "meteor", "distinct_1", "navg"}
+
+
+def test_results(smoke_run):
+    assert set(all_metrics(smoke_run)) == set(NOTEBOOKS)
+    systems = json.loads((smoke_run / "06_evaluation/metrics.json").read_text())["systems"]
+    assert set(systems) == {"base", "sft", "empathy_r1"}
+    for figures in systems.values():
+        assert figures["n"] == 12 and 0 <= figures["format_valid"] <= 1 and "longest_copy" in figures
+        for tokenizer in ("char", "jieba", "ascii"):
+            assert SCORES <= set(figures[tokenizer]) and all(0 <= figures[tokenizer][s] <= 1 for s in SCORES)
+    reward = json.loads((smoke_run / "04_reward_model/metrics.json").read_text())
+    assert 0 <= reward["pair_accuracy"] <= 1 and reward["n_pairs"] >= 100
+    for system in ("trained", "untrained", "tfidf"):
+        assert {"random", "same_topic"} == set(reward["systems"][system])
+    for name in ("base", "sft", "empathy_r1"):
+        rows = read_jsonl(smoke_run / "06_evaluation/generations" / f"{name}.jsonl")
+        assert len(rows) == 12 and not any("<think>" in row["completion"] for row in rows)
+
+
+def test_grpo_really_trained(smoke_run):
+    log = read_jsonl(smoke_run / "05_grpo/log.jsonl")
+    assert len(log) == 6 and log[0]["kl"] == 0 and log[-1]["kl"] > 0.01  # else resuming could not be seen to fail
+    assert any(row["reward_std"] > 0 for row in log)
+    sft, final = ((smoke_run / stage / "model/model.safetensors").read_bytes() for stage in ("03_sft", "05_grpo"))
+    assert sft != final
+
+
+def test_advantages_are_eq_1(smoke_run):
+    seen = 0
+    for file in sorted((smoke_run / "05_grpo/completions").glob("*.parquet")):
+        rows = pd.read_parquet(file)
+        r = (rows.format_reward + rows.r_answer).to_numpy().reshape(-1, 4)
+        assert (rows.prompt.to_numpy().reshape(-1, 4) == rows.prompt.to_numpy()[::4, None]).all()  # G in a row
+        by_hand = (r - r.mean(1, keepdims=True)) / (r.std(1, ddof=1, keepdims=True) + 1e-4)
+        assert np.allclose(by_hand.ravel(), rows.advantage, atol=1e-4)
+        seen += (r.std(1) > 0).sum()
+    assert seen > 0
+
+
+def test_the_loss_is_eq_2():
+    from pathlib import Path
+
+    from empathy_lib.grpo import arguments
+
+    a = arguments(load_params("params/paper.yaml", {"policy.dtype": "float32"}), Path("x"))
+    assert (a.loss_type, a.use_bias_correction_kl, a.scale_rewards) == ("grpo", False, "group")
+    assert (a.num_generations, a.max_steps, a.beta, a.epsilon, a.temperature) == (4, 1000, 0.01, 0.2, 1.0)
+
+
+def test_manifest(smoke_run):
+    manifest = json.loads((smoke_run / "manifest.json").read_text())
+    assert set(manifest["stages"]) == set(NOTEBOOKS) and {"machine", "versions", "commit"} <= set(manifest)
+    assert manifest["stages"]["05_grpo"]["params"]["grpo"]["max_steps"] == 6
+    assert all(stage["seconds"] > 0 for stage in manifest["stages"].values())
+
+
+def test_report(smoke_run):
+    counts = {}
+
+    class Count(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            counts[tag] = counts.get(tag, 0) + 1
+
+    html = (smoke_run / "report.html").read_text(encoding="utf-8")
+    Count().feed(html)
+    assert counts["table"] >= 5 and counts["img"] >= 3 and counts["details"] >= 20
+    assert "<details" in html and "summary>code" in html and "Traceback" not in html
+    body = re.sub(r"data:image/png;base64,[^\"]+", "", html)
+    assert not re.search(r"(?<![\w.])/(home|root|work|tmp)/\w", re.sub(r"<(script|style).*?</\1>", "", body, flags=re.S).replace(str(smoke_run), ""))
+
+
+def test_rerun_does_only_what_changed(smoke_run):
+    outputs = {"outputs": str(smoke_run.parent)}
+
+    def planned(overrides):
+        out = snakemake(outputs | overrides, "--dry-run", "--quiet", "progress")
+        assert out.returncode == 0, out.stderr[-2000:]
+        return set(re.findall(r"^(?:local)?rule (\w+):", out.stdout + out.stderr, re.M)) - {"all"}
+
+    assert planned({}) == set()
+    assert planned({"grpo.max_steps": 7}) == {"05_grpo", "06_evaluation", "report"}
+    assert planned({"evaluation.temperature": 0.9}) == {"06_evaluation", "report"}
+    assert planned({"reward_model.margin": 0.2}) == {"04_reward_model", "05_grpo", "06_evaluation", "report"}
+    assert planned({"dataset.min_answer_chars": 90}) == {*NOTEBOOKS, "report"}
+
+
+def test_two_runs_are_byte_identical(smoke_run, tmp_path):
+    """The second run by papermill alone, in another folder."""
+    for stage in NOTEBOOKS:
+        run_notebook(stage, tmp_path / "executed", {"outputs": str(tmp_path)})
+    first, second = all_metrics(smoke_run), all_metrics(tmp_path / "smoke")
+    assert first == second
+    for weights in ("03_sft/model/model.safetensors", "05_grpo/model/model.safetensors"):
+        assert (smoke_run / weights).read_bytes() == (tmp_path / "smoke" / weights).read_bytes()
+
+
+@pytest.mark.slow
+def test_another_seed_differs_and_the_other_backend_runs(smoke_run, tmp_path):
+    run = copy_run(smoke_run, tmp_path / "smoke", "03_sft", "05_grpo", "06_evaluation")
+    for stage in ("03_sft", "05_grpo", "06_evaluation"):
+        run_notebook(stage, tmp_path / "executed", {"outputs": str(tmp_path), "policy.backend": "transformers"})
+    other = all_metrics(run)
+    assert other["04_reward_model"] == all_metrics(smoke_run)["04_reward_model"]
+    assert json.loads(other["06_evaluation"])["systems"]["empathy_r1"]["n"] == 12
+    run_notebook("04_reward_model", tmp_path / "executed", {"outputs": str(tmp_path), "reward_model.margin": 0.2})
+    assert all_metrics(run)["04_reward_model"] != other["04_reward_model"]

@@ -1,0 +1,65 @@
+"""The notebooks as files, and executed: headlessly, from another folder, on overrides."""
+
+import ast
+import json
+import re
+
+import nbformat
+import pytest
+
+from conftest import copy_run, run_notebook
+from empathy_lib import ROOT
+
+FILES = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PUBLIC = {name.name for file in (ROOT / "empathy_lib").glob("*.py") for name in ast.parse(file.read_text()).body
+          if isinstance(name, (ast.FunctionDef, ast.ClassDef)) and not name.name.startswith("_")}
+
+
+def test_all_are_there():
+    assert [f.name[:2] for f in FILES] == ["00", "01", "02", "03", "04", "05", "06"]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_file(file):
+    notebook = nbformat.read(file, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    lines = [line for cell in code for line in cell.source.splitlines() if line.strip()]
+    assert len(code) <= 20 and len(lines) <= 150
+    assert all(not cell.outputs and cell.execution_count is None for cell in code), "committed with outputs"
+    tagged = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1 and tagged[0].source == 'params = "params/demo.yaml"\noverrides = {}'
+    text = json.dumps([cell.source for cell in notebook.cells], ensure_ascii=False)
+    assert not re.search(r"/(home|root|work|Users|content)/", text), "an absolute path"
+    source = "\n".join(re.sub(r"^(\s*)[!%].*", r"\1pass", line) for cell in code for line in cell.source.splitlines())
+    defined = {n.name for n in ast.walk(ast.parse(source)) if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    assert not defined & PUBLIC, "redefines the library"
+    assert all(len(n.body) <= 3 for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef))
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert prose.count("<details>") >= 2 or file.name.startswith("00")
+    assert "$" in prose or file.name[:2] in ("00", "01", "02"), "no equation"
+    if not file.name.startswith("00"):
+        assert "What can go wrong" in prose and code[-1].source.startswith("run.record(")
+        assert any("assert " in cell.source for cell in code), "nothing is checked by hand"
+
+
+def test_start_here_runs(tmp_path):
+    run_notebook("00_start_here", tmp_path, {}, cwd=tmp_path)
+    text = (tmp_path / "00_start_here.ipynb").read_text()
+    assert "params/demo.yaml" in text or "demo" in text
+
+
+def test_a_stage_alone_from_another_folder_with_dotted_overrides(smoke_run, tmp_path):
+    outputs = tmp_path / "outputs"
+    copy_run(smoke_run, outputs / "smoke", "05_grpo", "06_evaluation")
+    (tmp_path / "elsewhere").mkdir()
+    run_notebook("05_grpo", tmp_path, {"outputs": str(outputs), "grpo.max_steps": 3}, cwd=tmp_path / "elsewhere")
+    assert json.loads((outputs / "smoke/05_grpo/metrics.json").read_text())["steps"] == 3
+    assert not list((tmp_path / "elsewhere").iterdir()), "a notebook leaves files where it is started"
+
+
+def test_missing_stage_and_unknown_parameter_stop_before_work(tmp_path):
+    for overrides, says in (({}, "StageMissing"), ({"grpo.max_step": 3}, "nearest known one is 'grpo.max_steps'")):
+        with pytest.raises(AssertionError) as error:
+            run_notebook("05_grpo", tmp_path, {"outputs": str(tmp_path)} | overrides)
+        assert says in str(error.value)
