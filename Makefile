@@ -8,14 +8,14 @@ PARAMS ?= params/demo.yaml
 OVERRIDES ?= {}
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-SNAKEMAKE = snakemake --cores 1 --config params=$(PARAMS) overrides='$(OVERRIDES)'
+SNAKEMAKE = snakemake --cores all --config params=$(PARAMS) overrides='$(OVERRIDES)'
 
 .PHONY: demo setup test test-full lab clean
 
 demo: setup
 	@echo "The whole chain with $(PARAMS): dataset, chains of empathy, SFT, reward model, GRPO, evaluation."
 	@if [ -n "$$(ls .snakemake/locks 2>/dev/null)" ]; then $(SNAKEMAKE) --unlock --quiet all; fi
-	$(SNAKEMAKE) --rerun-incomplete --quiet rules
+	$(SNAKEMAKE) --rerun-incomplete --quiet host rules reason
 	@python -c "from empathy_lib.params import load_params as load; p = load('$(PARAMS)', $(OVERRIDES)); \
 	print(f'Done. The report: {p.outputs}/{p.run}/report.html')"
 

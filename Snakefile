@@ -1,4 +1,4 @@
-"""The notebooks as a graph over outputs/<run>/: `snakemake --cores 1 --config params=params/paper.yaml`.
+"""The notebooks as a graph over outputs/<run>/: `snakemake --cores all --config params=params/paper.yaml`.
 
 Only each stage's metrics.json is a declared output, because Snakemake deletes the outputs of a killed job and the
 checkpoints beside it must live. A rule carries its stage's resolved parameters, so an edit under `grpo` reruns from 05 on.
@@ -31,14 +31,17 @@ for stage, (blocks, needs) in STAGES.items():
             DATA.get(stage, []), [f"{RUN}/{other}/metrics.json" for other in needs],
             notebook=f"notebooks/{NOTEBOOKS[stage]}.ipynb",
         output: f"{RUN}/{stage}/metrics.json"
+        threads: workflow.cores  # one stage at a time, with the threads it has outside Snakemake, or sums would round otherwise
         params: executed=f"{RUN}/notebooks/{NOTEBOOKS[stage]}.ipynb", block=p.stage_blocks(stage)
-        shell: "mkdir -p {RUN}/notebooks && papermill --log-level WARNING {input.notebook} {params.executed} -y {INJECTED:q}"
+        shell:
+            "echo '── {rule}: {input.notebook} → {RUN}/{rule}/'; mkdir -p {RUN}/notebooks; "
+            "papermill --log-level WARNING --stdout-file - {input.notebook} {params.executed} -y {INJECTED:q}"
 
 
 rule report:
     input: f"{RUN}/06_evaluation/metrics.json", str(BUNDLED / "report" / "index.html.j2")
     output: f"{RUN}/report.html"
     shell:
-        "jupyter nbconvert --log-level WARN --to html --template report "
+        "jupyter nbconvert --log-level ERROR --to html --template report "
         "--TemplateExporter.extra_template_basedirs={BUNDLED} --output-dir {RUN} --output report "
         "{RUN}/notebooks/06_evaluate.ipynb"

@@ -48,7 +48,7 @@ def run_notebook(stage: str, out: Path, overrides: dict, cwd: Path = ROOT, **env
 
 def snakemake(overrides: dict, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [BIN / "snakemake", "--cores", "1", *arguments, "--config", f"params={SMOKE}",
+        [BIN / "snakemake", "--cores", "all", *arguments, "--config", f"params={SMOKE}",
          f"overrides={json.dumps(overrides)}"], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=900)
 
 

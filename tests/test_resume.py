@@ -84,7 +84,7 @@ def test_killed_kernel(stage, tuning, moment, request, tmp_path):
 def test_killed_snakemake(stage, smoke_run, tmp_path):
     """Snakemake dies alone, its kernel trains on; the same command again waits for it and finishes the run."""
     run = copy_run(smoke_run, tmp_path / "outputs" / "smoke", "06_evaluation", "05_grpo", *(["03_sft"] if stage == "03_sft" else []))
-    arguments = [BIN / "snakemake", "--cores", "1", "--rerun-incomplete", "--config", f"params={SMOKE}",
+    arguments = [BIN / "snakemake", "--cores", "all", "--rerun-incomplete", "--config", f"params={SMOKE}",
                  "overrides=" + json.dumps({"outputs": str(run.parent)})]
     first = subprocess.Popen(arguments, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     wait_for(lambda: whole(run / stage / f"checkpoint-{SECOND[stage] // 2}"), "first checkpoint", process=first)
