@@ -1,14 +1,10 @@
-"""Personal data out of texts: each span becomes a typed placeholder such as ``[电话]``.
-
-Public hotlines (110, 120, 12356 …) stay, because a reply may need them. The patterns are ours; the paper says only
-that its data were anonymised.
-"""
+"""Personal data out of texts: each span becomes a typed placeholder such as ``[电话]``. Public hotlines stay, because
+a reply may need them. The patterns are ours; the paper says only that its data were anonymised."""
 
 import re
 from typing import NamedTuple
 
-HOTLINES = {"110", "119", "120", "122", "12320", "12338", "12345", "12348", "12355", "12356", "01082951332",
-            "4001619995"}
+HOTLINES = "110 119 120 122 12320 12338 12345 12348 12355 12356 01082951332 4001619995".split()
 _HANDLE = r"[：:是为]?\s*(?:号码?)?\s*[：:是为]?\s*"
 # In order of precedence: the first pattern that matches a span names its type.
 _PATTERNS = [(kind, re.compile(pattern, re.I | re.A)) for kind, pattern in (
@@ -22,29 +18,13 @@ _PATTERNS = [(kind, re.compile(pattern, re.I | re.A)) for kind, pattern in (
              r"|(?<!\d)400[-\s]?\d{3}[-\s]?\d{4}(?!\d)|(?<![\d-])\(?\d{3}\)?[-. ]\d{3}[-. ]\d{4}(?![\d-])"),
     ("银行卡", r"(?<!\d)62\d{2}(?:\s?\d{4}){3}(?:\s?\d{1,3})?(?!\d)"),
 )]
-
-
-class Found(NamedTuple):
-    """One span of the original text that was replaced."""
-
-    kind: str
-    start: int
-    end: int
-
-
-class Anonymised(NamedTuple):
-    """The text with placeholders, and the spans found in the original (their type and place, never their text)."""
-
-    text: str
-    found: list[Found]
+# The place of a replaced span in the original text (never the span itself), and the text with placeholders.
+Found = NamedTuple("Found", [("kind", str), ("start", int), ("end", int)])
+Anonymised = NamedTuple("Anonymised", [("text", str), ("found", list[Found])])
 
 
 def anonymise(text: str) -> Anonymised:
-    """Replace personal data by typed placeholders.
-
-    >>> anonymise("我的电话是13912345678，打12356也行").text
-    '我的电话是[电话]，打12356也行'
-    """
+    """Replace personal data by placeholders: 我的电话是13912345678，打12356也行 → 我的电话是[电话]，打12356也行."""
     taken: list[Found] = []
     for kind, pattern in _PATTERNS:
         for match in pattern.finditer(text):
@@ -53,8 +33,6 @@ def anonymise(text: str) -> Anonymised:
             if not public and not any(f.start < span.end and span.start < f.end for f in taken):
                 taken.append(span)
     taken.sort(key=lambda f: f.start)
-    pieces, end = [], 0
-    for found in taken:
-        pieces += [text[end:found.start], f"[{found.kind}]"]
-        end = found.end
-    return Anonymised("".join(pieces) + text[end:], taken)
+    for found in reversed(taken):
+        text = f"{text[:found.start]}[{found.kind}]{text[found.end:]}"
+    return Anonymised(text, taken)

@@ -1,12 +1,9 @@
-"""The Chain-of-Empathy format: four layers of reasoning, then an answer.
-
-A chain is written as (white space between the tags is free)::
+"""The Chain-of-Empathy format: four layers of reasoning, then an answer (white space between the tags is free)::
 
     <empathy_think><L1>情绪与情境</L1><L2>原因与信念</L2><L3>寻求的支持</L3><L4>回应策略</L4></empathy_think>
     <answer>给求助者的回复</answer>
 
-Source: arXiv 2509.14851, section "Chain-of-Empathy"; the strictness of the parser is ours.
-"""
+Source: arXiv 2509.14851, section "Chain-of-Empathy"; the strictness of the parser is ours."""
 
 import re
 from dataclasses import astuple, dataclass
@@ -17,7 +14,6 @@ FIELDS = (*LAYERS, "answer")
 TAGS = ("<empathy_think>", *(tag for layer in LAYERS for tag in (f"<{layer}>", f"</{layer}>")), "</empathy_think>",
         "<answer>", "</answer>")
 _TAG = re.compile("(" + "|".join(TAGS) + ")")
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 class CoEFormatError(ValueError):
@@ -27,7 +23,6 @@ class CoEFormatError(ValueError):
 @dataclass(frozen=True)
 class CoE:
     """One chain: L1 emotions and context, L2 causes and beliefs, L3 intent, L4 strategy, and the answer."""
-
     L1: str
     L2: str
     L3: str
@@ -47,16 +42,11 @@ def render(chain: CoE) -> str:
 
 
 def parse(text: str) -> CoE:
-    """Read a chain strictly: the whole string, each part once, in order, non-empty, nothing around or between.
-
-    Tags are literal and case-sensitive; any other ``<`` may stand in a text. Linear in the text's length.
-
-    Raises:
-        CoEFormatError: with the first departure from the format.
-    """
-    pieces = _TAG.split(text)  # text, tag, text, tag, …, text
-    outside, tags, parts = pieces[0], pieces[1::2], {}
-    for expected, tag, inside in zip(TAGS, tags, pieces[2::2]):
+    """Read a chain strictly: each part once, in order, non-empty, nothing around or between; any ``<`` that is no tag
+    may stand in a text. Linear in the text's length. CoEFormatError says the first departure."""
+    outside, *rest = _TAG.split(text)  # text, tag, text, tag, …, text
+    tags, parts = rest[::2], {}
+    for expected, tag, inside in zip(TAGS, tags, rest[1::2]):
         if tag != expected:
             raise CoEFormatError(f"expected {expected}, found {tag}")
         name = tag[1:-1]
@@ -66,20 +56,13 @@ def parse(text: str) -> CoE:
             parts[name] = inside.strip()
         else:
             raise CoEFormatError(f"{name} is empty")
-    if len(tags) != len(TAGS):
-        raise CoEFormatError(f"missing {TAGS[len(tags)]}" if len(tags) < len(TAGS) else
-                             f"{tags[len(TAGS)]} after the end of the answer")
+    if len(tags) < len(TAGS):
+        raise CoEFormatError(f"missing {TAGS[len(tags)]}")
+    if len(tags) > len(TAGS):
+        raise CoEFormatError(f"{tags[len(TAGS)]} after the end of the answer")
     if outside.strip():
         raise CoEFormatError(f"text outside the parts: {outside.strip()[:30]!r}")
     return CoE(**parts)
-
-
-def is_valid(text: str) -> bool:
-    """Whether ``parse`` accepts the text."""
-    try:
-        return bool(parse(text))
-    except CoEFormatError:
-        return False
 
 
 def answer_of(text: str) -> str:
@@ -90,9 +73,14 @@ def answer_of(text: str) -> str:
         return ""
 
 
+def is_valid(text: str) -> bool:
+    """Whether ``parse`` accepts the text (no accepted chain has an empty answer)."""
+    return answer_of(text) != ""
+
+
 def loose_answer(text: str) -> str:
     """The first ``<answer>`` of a text of any form, else the empty string: what r_answer of the sum looks at."""
-    found = _ANSWER.search(text)
+    found = re.search(r"<answer>(.*?)</answer>", text, re.DOTALL)
     return found.group(1).strip() if found else ""
 
 
@@ -102,5 +90,5 @@ def text_of(completion: str | list[dict[str, str]]) -> str:
 
 
 def format_reward(completions: list[Any], **kwargs: Any) -> list[float]:
-    r"""r_format in {0, 1}: 1 where the whole completion is a well-formed chain (TRL reward signature)."""
+    """r_format in {0, 1}: 1 where the whole completion is a well-formed chain (TRL reward signature)."""
     return [float(is_valid(text_of(completion))) for completion in completions]

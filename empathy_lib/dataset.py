@@ -1,8 +1,5 @@
 """Empathy-QA construction: read, clean, filter, anonymise, split. Nothing is dropped without a reason.
-
-Source: arXiv 2509.14851, "Empathy-QA" (40,959 questions): filtering of advertising, noise and answers under 100
-characters, anonymisation. The rules behind each step, and the splits, are ours.
-"""
+Source: arXiv 2509.14851, "Empathy-QA"; the rules behind each step, and the splits, are ours."""
 
 import json
 import random
@@ -13,13 +10,12 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from empathy_lib import BUNDLED
-from empathy_lib.anonymise import anonymise
+from empathy_lib.anonymise import Anonymised, anonymise
 from empathy_lib.cleaning import clean, noise
 from empathy_lib.params import Dataset, find
 from empathy_lib.schema import SPLITS, Answer, Question, read_lines, read_questions
 
 PAPER_COUNTS = {"questions": 40959, "answers": 168470, "topics": 29, "subtopics": 182}
-NO_TOPIC = "其他"
 
 
 class DatasetError(ValueError):
@@ -27,56 +23,44 @@ class DatasetError(ValueError):
 
 
 def source_files(source: str | list[str]) -> list[tuple[str, Any]]:
-    """Each named source as (adapter, path): ``bundled``, a JSON Lines file, or ``cpsycoun:<file>``.
-
-    Raises:
-        DatasetError: names the source that is not there.
-    """
+    """(adapter, path) of each source: ``bundled``, a file, ``cpsycoun:<file>``; DatasetError names a missing one."""
     found = []
     for name in [source] if isinstance(source, str) else source:
         adapter, _, path = name.rpartition(":") if name.startswith("cpsycoun:") else ("schema", "", name)
         try:
-            found.append((adapter, BUNDLED / "questions.jsonl" if name == "bundled" else find(path, "dataset.source")))
+            path = BUNDLED / "questions.jsonl" if name == "bundled" else find(path, "dataset.source")
         except FileNotFoundError as error:
-            raise DatasetError(f"{error}; dataset.source is 'bundled', a JSON Lines file or 'cpsycoun:<file>'") from None
+            raise DatasetError(f"{error}; dataset.source: 'bundled', a JSON Lines file or 'cpsycoun:<file>'") from None
+        found.append((adapter, path))
     return found
 
 
 def read_cpsycoun(path: Any) -> tuple[list[Question], list[dict[str, Any]]]:
-    """CPsyCounD dialogues (``source_id``, ``turns``) as questions: the client's turns, and the counsellor's as answer."""
+    """CPsyCounD dialogues as questions, the client's turns, with the counsellor's as answer; rejected lines."""
     questions, rejected = [], []
     for number, line in read_lines(path):
         try:
             record = json.loads(line)
             said = {role: "\n".join(t["content"] for t in record["turns"] if t["role"] == role)
                     for role in ("client", "counselor")}
-            if not said["client"] or not said["counselor"]:
+            if not all(said.values()):
                 raise ValueError("a dialogue needs turns of a client and of a counselor")
-            name = record["source_id"]
-            questions.append(Question(question_id=name, question=said["client"], topic=NO_TOPIC, answers=[
-                Answer(answer_id=f"{name}-a1", text=said["counselor"])]))
+            answer = Answer(answer_id=f"{record['source_id']}-a1", text=said["counselor"])
+            questions.append(Question(question_id=record["source_id"], question=said["client"], topic="其他",
+                                      answers=[answer]))
         except (ValueError, KeyError, TypeError) as error:
             rejected.append({"file": path.name, "line": number, "reason": f"not a dialogue: {type(error).__name__}"})
     return questions, rejected
 
 
 def build(params: Dataset, seed: int) -> tuple[dict[str, list[Question]], list[dict[str, Any]], dict[str, Any]]:
-    """Construct the data set.
-
-    Returns:
-        The questions by split, the rejected records (``question_id`` or file and line, and ``reason``; no text), and
-        the figures: the ``funnel`` (step → count), ``found`` (personal data by type), sizes by split.
-
-    Raises:
-        DatasetError: a source is missing, or a split that later stages need stays empty.
-    """
+    """Questions by split, rejects with reasons, figures; DatasetError where a source is missing or a split is empty."""
     kept, rejected, found, seen, funnel = [], [], Counter(), set(), Counter()
     for adapter, path in source_files(params.source):
         read, bad = (read_cpsycoun if adapter == "cpsycoun" else read_questions)(path)
         rejected += bad
-        funnel["lines read"] += len(read) + len(bad)
-        funnel["records valid"] += len(read)
-        funnel["answers read"] += sum(len(q.answers) for q in read)
+        funnel.update({"lines read": len(read) + len(bad), "records valid": len(read),
+                       "answers read": sum(len(q.answers) for q in read)})
         for question in tqdm(read, desc=path.name, unit="question"):
             result, reasons = _prepare(question, params.min_answer_chars, seen, found)
             rejected += reasons
@@ -89,8 +73,7 @@ def build(params: Dataset, seed: int) -> tuple[dict[str, list[Question]], list[d
                            f"none is left for {', '.join(missing)}: see the reasons in rejected.jsonl, lower "
                            "dataset.min_answer_chars or raise the fractions")
     funnel["questions kept"], funnel["answers kept"] = len(kept), sum(len(q.answers) for q in kept)
-    sizes = {name: {"questions": len(rows), "answers": sum(len(q.answers) for q in rows)}
-             for name, rows in splits.items()}
+    sizes = {name: {"questions": len(q), "answers": sum(len(x.answers) for x in q)} for name, q in splits.items()}
     figures = {"funnel": dict(funnel), "rejected": dict(sorted(Counter(r["reason"] for r in rejected).items())),
                "found": dict(sorted(found.items())), "splits": sizes, "topics": len({q.topic for q in kept})}
     return splits, rejected, figures
@@ -98,31 +81,28 @@ def build(params: Dataset, seed: int) -> tuple[dict[str, list[Question]], list[d
 
 def _prepare(question: Question, min_chars: int, seen: set[str], found: Counter) -> tuple[Question | None, list]:
     """One question cleaned and anonymised with the answers that survive, and what was rejected with reasons."""
-    def repaired(text: str) -> str:
-        result = anonymise(clean(text))
-        found.update(f.kind for f in result.found)
-        return result.text
-
-    def why(text: str, least: int) -> str | None:
-        key = "".join(filter(str.isalnum, text))
-        reason = noise(clean(text)) or ("exact duplicate" if key in seen else None)
-        if not reason and len(clean(text)) < least:
-            reason = f"shorter than {least} characters"
+    def repair(text: str, least: int) -> tuple[Anonymised, str | None]:
+        cleaned, key = clean(text), "".join(filter(str.isalnum, text))
+        short = f"shorter than {least} characters" if len(cleaned) < least else None
+        reason = noise(cleaned) or ("exact duplicate" if key in seen else short)
         seen.add(key)
-        return reason
+        return anonymise(cleaned), reason
 
-    name = question.question_id
-    if reason := why(question.question, 1):
+    name, answers, rejected = question.question_id, [], []
+    asked, reason = repair(question.question, 1)
+    if reason:
         return None, [{"question_id": name, "reason": f"question: {reason}"}]
-    answers, rejected = [], []
     for answer in question.answers:
-        if reason := why(answer.text, min_chars):
+        result, reason = repair(answer.text, min_chars)
+        if reason:
             rejected.append({"question_id": name, "answer_id": answer.answer_id, "reason": f"answer: {reason}"})
         else:
-            answers.append(Answer(answer_id=answer.answer_id, text=repaired(answer.text)))
+            answers.append(Answer(answer_id=answer.answer_id, text=result.text))
+            found.update(span.kind for span in result.found)
     if not answers:
         return None, rejected + [{"question_id": name, "reason": "question: no answer left"}]
-    return question.model_copy(update={"question": repaired(question.question), "answers": answers}), rejected
+    found.update(span.kind for span in asked.found)
+    return question.model_copy(update={"question": asked.text, "answers": answers}), rejected
 
 
 def _split(questions: Sequence[Question], params: Dataset, seed: int) -> dict[str, list[Question]]:
@@ -130,8 +110,7 @@ def _split(questions: Sequence[Question], params: Dataset, seed: int) -> dict[st
     splits: dict[str, list[Question]] = {name: [] for name in SPLITS}
     by_topic: dict[str, list[Question]] = {}
     for question in questions:
-        splits[question.split].append(question) if question.split else \
-            by_topic.setdefault(question.topic, []).append(question)
+        (splits[question.split] if question.split else by_topic.setdefault(question.topic, [])).append(question)
     for topic, rows in sorted(by_topic.items()):
         rows = random.Random(f"{seed} {topic}").sample(rows, len(rows))
         dev, test = (round(len(rows) * share) for share in (params.dev_fraction, params.test_fraction))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from empathy_lib import metrics, policy
 from empathy_lib.coe import answer_of, is_valid
@@ -23,18 +24,12 @@ def systems(params: Params, run_folder: Path) -> dict[str, str | Path]:
 
 def answer_questions(model_folder: str | Path, questions: Sequence[Question], file: Path, params: Params,
                      samples: int | None = None) -> list[dict[str, Any]]:
-    """Sample completions for the questions and keep them in ``file``; a finished file is read, not made again.
-
-    Returns:
-        ``{"question_id", "question", "sample", "completion", "answer", "valid"}``; ``answer`` is empty where the
-        completion is not a well-formed chain.
-    """
+    """Sample completions for the questions and keep them in ``file``; a finished file is read, not made again."""
     if file.exists():
         return read_jsonl(file)
     e = params.evaluation
-    samples = samples or e.samples_per_question
     model, tokenizer = policy.load(model_folder, params)
-    asked = [(q, n) for q in questions for n in range(samples)]
+    asked = [(q, n) for q in questions for n in range(samples or e.samples_per_question)]
     completions = policy.generate(
         model, tokenizer, [policy.prompt(tokenizer, q.question, params) for q, _ in asked], what=file.stem,
         temperature=e.temperature, max_new_tokens=e.max_completion_tokens, batch_size=e.batch_size, seed=params.seed)
@@ -46,39 +41,32 @@ def answer_questions(model_folder: str | Path, questions: Sequence[Question], fi
 
 def valid_rate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Share of completions that are well-formed chains, with n and a 95 % interval (bootstrap over questions)."""
-    groups = _by_question(rows, [float(row["valid"]) for row in rows])
-    values = [v for group in groups for v in group]
-    return {"value": float(np.mean(values)), "n": len(values), "questions": len(groups),
-            "ci95": metrics.bootstrap(groups)}
+    valid = [float(row["valid"]) for row in rows]
+    groups = _by_question(rows, valid)
+    mean, interval = float(np.mean(valid)), metrics.bootstrap(groups)
+    return {"value": mean, "n": len(valid), "questions": len(groups), "ci95": interval}
 
 
 def score_system(rows: Sequence[dict[str, Any]], questions: Sequence[Question], train_answers: Sequence[str],
                  params: Params) -> dict[str, Any]:
-    """All figures of one system: format, the scores by tokenizer with intervals, and copying.
-
-    References are the human answers of the same question in the same view as the completions. ``longest_copy`` is the
-    mean over valid answers of the longest run (characters) found word for word in a training answer.
-    """
+    """Format, scores by tokenizer against the human answers in the same view, and copied characters of one system."""
     references = {q.question_id: [short(a.text, params.view.answer_chars) for a in q.answers] for q in questions}
     predictions, refs = [r["answer"] for r in rows], [references[r["question_id"]] for r in rows]
-    corpus = "\n".join(train_answers)
-    copied = [metrics.longest_copy(p, corpus) for p in predictions if p]
+    given, corpus, valid = [p for p in predictions if p], "\n".join(train_answers), valid_rate(rows)
+    copied = [metrics.longest_copy(p, corpus) for p in given]
     figures: dict[str, Any] = {
-        "n": len(rows), "format_valid": sum(r["valid"] for r in rows) / len(rows), "format": valid_rate(rows),
-        "answer_chars": float(np.mean([len(p) for p in predictions if p])) if copied else None,
-        "longest_copy": {"mean": float(np.mean(copied)), "max": max(copied)} if copied else None}
+        "n": len(rows), "format_valid": valid["value"], "format": valid,
+        "answer_chars": float(np.mean([len(p) for p in given])) if given else None,
+        "longest_copy": {"mean": float(np.mean(copied)), "max": max(copied)} if given else None}
     for tokenizer in TOKENIZERS:
         by_sample = metrics.score_samples(predictions, refs, tokenizer)
         scores = metrics.score(predictions, refs, tokenizer)
         # Distinct-1 is one figure of the system and is held fixed: questions drawn twice would bias it downwards.
         by_sample["navg"] = ((np.sum(list(by_sample.values()), axis=0) + scores["distinct_1"]) / 4).tolist()
-        figures[tokenizer] = scores | {
-            "ci95": {name: metrics.bootstrap(_by_question(rows, values)) for name, values in by_sample.items()}}
+        intervals = {name: metrics.bootstrap(_by_question(rows, values)) for name, values in by_sample.items()}
+        figures[tokenizer] = scores | {"ci95": intervals}
     return figures
 
 
 def _by_question(rows: Sequence[dict[str, Any]], values: Sequence[float]) -> list[list[float]]:
-    groups: dict[str, list[float]] = {}
-    for row, value in zip(rows, values):
-        groups.setdefault(row["question_id"], []).append(value)
-    return list(groups.values())
+    return pd.Series(values).groupby([row["question_id"] for row in rows], sort=False).agg(list).tolist()

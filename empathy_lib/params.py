@@ -1,21 +1,14 @@
-"""Every parameter of the kit: typed, described, with its unit and where its value comes from.
-
-A profile (``params/*.yaml``) states every value; the comment beside a value is its source: ``paper``
-(arXiv 2509.14851 states it), ``borrowed`` (from named work on the same base model) or ``ours``.
-
->>> params = load_params("params/demo.yaml", {"grpo.max_steps": 20})
->>> params.grpo.max_steps
-20
-"""
+"""Every parameter of the kit: typed, described, with its unit. A profile (``params/*.yaml``) states every value; the
+comment beside it is its source: ``paper`` (arXiv 2509.14851), ``borrowed`` (named work) or ``ours``."""
 
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_validator
 from yaml import YAMLError
 
 from empathy_lib import ROOT
@@ -28,8 +21,7 @@ STAGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "04_reward_model": (("seed", "reward_model"), ("01_dataset",)),
     "05_grpo": (("seed", "policy", "view", "grpo"), ("01_dataset", "03_sft", "04_reward_model")),
     "06_evaluation": (("seed", "policy", "view", "evaluation"),
-                      ("01_dataset", "02_coe", "03_sft", "04_reward_model", "05_grpo")),
-}
+                      ("01_dataset", "02_coe", "03_sft", "04_reward_model", "05_grpo"))}
 
 
 class ParamsError(ValueError):
@@ -41,12 +33,13 @@ def P(description: str, unit: str = "", **limits: Any) -> Any:
     return Field(description=description, json_schema_extra={"unit": unit}, **limits)
 
 
-class Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+class Block(BaseModel, extra="forbid", strict=True, frozen=True):
+    """Parameters that belong together: all are required, no other is allowed, no value is coerced or changed."""
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
+Chars = PositiveInt | None
 
 
 class Policy(Block):
@@ -61,9 +54,9 @@ class Policy(Block):
 
 
 class View(Block):
-    question_chars: PositiveInt | None = P("whole first sentences of the question up to this; null: all", "chars")
-    layer_chars: PositiveInt | None = P("the same for each layer of a chain", "chars")
-    answer_chars: PositiveInt | None = P("the same for an answer, and for the references it is scored on", "chars")
+    question_chars: Chars = P("whole first sentences of the question up to this; null: all", "chars")
+    layer_chars: Chars = P("the same for each layer of a chain", "chars")
+    answer_chars: Chars = P("the same for an answer, and for the references it is scored on", "chars")
 
 
 class DemoModel(Block):
@@ -149,42 +142,34 @@ class Params(Block):
 
     @model_validator(mode="after")
     def possible(self) -> "Params":
-        """Combinations that cannot work are an error before any work is done."""
-        p, g, d = self.policy, self.grpo, self.demo_model
-        checks = [
-            ((p.model == "demo") == (d is not None), "demo_model: give it exactly when policy.model is 'demo'"),
-            (not (p.model == "demo" and p.load_in_4bit), "policy.load_in_4bit: the demo model is not quantised"),
-            (not (p.load_in_4bit and p.lora_rank == 0), "policy.lora_rank: a 4-bit base cannot be fully fine-tuned; "
-                                                        "set a rank, or load_in_4bit: false"),
-            (g.batch_size * g.gradient_accumulation % g.num_generations == 0,
-             "grpo.num_generations: G must divide batch_size × gradient_accumulation "
-             f"({g.batch_size} × {g.gradient_accumulation}), or a group would be cut"),
-            (g.max_completion_tokens < p.max_seq_length, "grpo.max_completion_tokens: must leave room for the "
-             f"prompt in policy.max_seq_length ({p.max_seq_length})"),
-            (self.dataset.dev_fraction + self.dataset.test_fraction < 1,
-             "dataset.test_fraction: dev_fraction + test_fraction must leave something to train on"),
-            (d is None or (d.hidden_size % d.heads == 0 and d.heads % d.kv_heads == 0),
-             "demo_model.heads: must divide hidden_size and be a multiple of kv_heads"),
-        ]
-        for holds, message in checks:
-            if not holds:
-                raise ValueError(message)
+        p, g, d, data = self.policy, self.grpo, self.demo_model, self.dataset
+        step, room = g.batch_size * g.gradient_accumulation, p.max_seq_length - g.max_completion_tokens
+        wrong = {  # message: whether it is so
+            "demo_model: give it exactly when policy.model is 'demo'": (p.model == "demo") != (d is not None),
+            "policy.load_in_4bit: the demo model is not quantised": p.model == "demo" and p.load_in_4bit,
+            "policy.lora_rank: a 4-bit base cannot be fully fine-tuned; set a rank": p.load_in_4bit and not p.lora_rank,
+            f"grpo.num_generations: must divide batch_size × gradient_accumulation = {step}": step % g.num_generations,
+            "grpo.max_completion_tokens: must be less than policy.max_seq_length": room <= 0,
+            "dataset.test_fraction: nothing is left to train on": data.dev_fraction + data.test_fraction >= 1,
+            "demo_model.heads: must divide hidden_size and be a multiple of kv_heads":
+                d and (d.hidden_size % d.heads or d.heads % d.kv_heads)}
+        if any(wrong.values()):
+            raise ValueError("; ".join(message for message, is_so in wrong.items() if is_so))
         return self
 
     def stage_blocks(self, stage: str) -> dict[str, Any]:
         """The resolved values that the result of ``stage`` depends on."""
-        everything = self.model_dump()
-        return {name: everything[name] for name in STAGES[stage][0]}
+        return self.model_dump(include=set(STAGES[stage][0]))
 
     def table(self, *blocks: str) -> list[dict[str, Any]]:
         """Rows (key, value, unit, meaning) of the named blocks, for the notebooks to show."""
         rows = []
         for name in blocks:
-            value, field = getattr(self, name), type(self).model_fields[name]
-            inner = {f"{name}.{k}": (f, getattr(value, k)) for k, f in type(value).model_fields.items()} \
-                if isinstance(value, Block) else {name: (field, value)}
-            rows += [{"key": k, "value": v, "unit": (f.json_schema_extra or {}).get("unit", ""),
-                      "meaning": f.description} for k, (f, v) in inner.items()]
+            value, fields = getattr(self, name), {name: (type(self).model_fields[name], getattr(self, name))}
+            if isinstance(value, Block):
+                fields = {f"{name}.{k}": (field, getattr(value, k)) for k, field in type(value).model_fields.items()}
+            rows += [{"key": k, "value": v, "unit": (field.json_schema_extra or {}).get("unit", ""),
+                      "meaning": field.description} for k, (field, v) in fields.items()]
         return rows
 
 
@@ -198,24 +183,16 @@ def find(path: str | Path, what: str = "file") -> Path:
 
 def sources(path: str | Path) -> dict[str, str]:
     """Where each value of a profile comes from: the comment beside it, by dotted key."""
-    found, block = {}, ""
-    for line in find(path, "params file").read_text(encoding="utf-8").splitlines():
-        match = re.match(r"( *)(\w+):(.*?)(?:\s#\s*(.*))?$", line)
-        if match and not line.lstrip().startswith("#"):
-            indent, key, value, comment = match.groups()
-            block = block if indent else key
-            if value.strip():
-                found[f"{block}.{key}" if indent else key] = comment or ""
+    text, found, block = find(path, "params file").read_text(encoding="utf-8"), {}, ""
+    for indent, key, value, comment in re.findall(r"^( *)(\w+):(.*?)(?:[ \t]#[ \t]*(.*))?$", text, re.MULTILINE):
+        block = block if indent else key
+        if value.strip():
+            found[f"{block}.{key}" if indent else key] = comment
     return found
 
 
 def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> Params:
-    """Read a profile, apply ``overrides`` (nested or dotted keys), validate.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ParamsError: names every offending key, the file, and the nearest known key.
-    """
+    """Read a profile, apply ``overrides`` (nested or dotted keys), validate; FileNotFoundError or ParamsError."""
     file = find(path, "params file")
     try:
         tree = OmegaConf.create({"run": file.stem})
@@ -224,29 +201,25 @@ def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> Pa
             OmegaConf.update(tree, key, value, merge=True, force_add=True)
         return Params.model_validate(OmegaConf.to_container(tree, resolve=True))
     except ValidationError as error:
-        raise ParamsError("\n".join(_explain(e, file) for e in error.errors())) from None
+        raise ParamsError("\n".join(f"{file}: {_explain(e)}" for e in error.errors())) from None
     except (YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError) as error:
         raise ParamsError(f"{file}: cannot be read as parameters: {error}") from None
 
 
-def _known_keys() -> list[str]:
-    keys = []
-    for name, field in Params.model_fields.items():
-        block = next((t for t in (field.annotation, *getattr(field.annotation, "__args__", ()))
-                      if isinstance(t, type) and issubclass(t, Block)), None)
-        keys += [name] + [f"{name}.{k}" for k in block.model_fields] if block else [name]
-    return keys
-
-
-def _explain(error: Any, file: Path) -> str:
+def _explain(error: Any) -> str:
+    """One of pydantic's errors in the words of a params file."""
     key = ".".join(str(part) for part in error["loc"] if isinstance(part, str) and not part.endswith("]"))
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, _known_keys(), n=1, cutoff=0)
-        return f"{file}: unknown parameter '{key}'; the nearest known one is '{near[0]}'"
     if error["type"] == "missing":
-        return f"{file}: parameter '{key}' is missing"
-    message = error["msg"].removeprefix("Value error, ")
-    if isinstance(error["input"], str) and re.fullmatch(r"[\d.]+e-?\d+", error["input"]):
-        message += f" (YAML reads {error['input']} as text: write it with a point, as in 5.0e-6)"
-    return f"{file}: {key + ': ' if key else ''}{message}" + ("" if error["type"] == "value_error" else
-                                                              f", got {error['input']!r}")
+        return f"parameter '{key}' is missing"
+    if error["type"] == "value_error":
+        return error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        known = list(Params.model_fields)
+        for name, field in Params.model_fields.items():
+            block = (get_args(field.annotation) or [field.annotation])[0]  # of ``DemoModel | None``: DemoModel
+            known += [f"{name}.{inner}" for inner in getattr(block, "model_fields", ())]
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0)
+        return f"unknown parameter '{key}'; the nearest known one is '{near[0]}'"
+    as_text = isinstance(error["input"], str) and re.fullmatch(r"[\d.]+e-?\d+", error["input"])
+    hint = " (YAML reads this as text: write it with a point, as in 5.0e-6)" if as_text else ""
+    return f"{key}: {error['msg']}, got {error['input']!r}{hint}"

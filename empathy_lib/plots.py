@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 
@@ -20,11 +21,9 @@ def save(figure: Figure, folder: Path, name: str) -> Figure:
 def bars(counts: Mapping[str, float], title: str, xlabel: str = "count") -> Figure:
     """Horizontal bars with their values, in the order given: a funnel, reasons, sizes."""
     figure, axis = plt.subplots(figsize=(7, 0.45 * len(counts) + 1))
-    shown = axis.barh(list(counts), list(counts.values()), color="#4c72b0")
-    axis.bar_label(shown, fmt="{:,.4g}", padding=3)
+    axis.bar_label(axis.barh(list(counts), list(counts.values()), color="#4c72b0"), fmt="{:,.4g}", padding=3)
     axis.invert_yaxis()
-    axis.set(title=title, xlabel=xlabel)
-    axis.margins(x=0.12)
+    axis.set(title=title, xlabel=xlabel, xmargin=0.12)
     return figure
 
 
@@ -33,7 +32,8 @@ def histograms(values: Mapping[str, Sequence[float]], title: str, xlabel: str, b
     figure, axis = plt.subplots(figsize=(7, 3.2))
     edges = np.histogram_bin_edges(np.concatenate([np.asarray(v, dtype=float) for v in values.values()]), bins)
     for name, sample in values.items():
-        axis.hist(sample, edges, weights=np.full(len(sample), 1 / len(sample)), alpha=0.5, label=f"{name} (n={len(sample)})")
+        n = len(sample)
+        axis.hist(sample, edges, weights=np.full(n, 1 / n), alpha=0.5, label=f"{name} (n={n})")
     axis.set(title=title, xlabel=xlabel, ylabel="share")
     axis.legend()
     return figure
@@ -42,14 +42,13 @@ def histograms(values: Mapping[str, Sequence[float]], title: str, xlabel: str, b
 def curves(log: Sequence[Mapping[str, Any]], panels: Mapping[str, Sequence[str]], window: int = 1) -> Figure:
     """Training curves: one panel for each title, its keys of the log over steps, with a moving mean of ``window``."""
     figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.2), squeeze=False)
+    table = pd.DataFrame(log).set_index("step")
     for axis, (title, keys) in zip(axes[0], panels.items()):
-        for key in keys:
-            rows = [(row["step"] if "step" in row else i, row[key]) for i, row in enumerate(log, 1) if key in row]
-            steps, values = np.array(rows, dtype=float).reshape(-1, 2).T
-            line, = axis.plot(steps, values, alpha=0.3 if window > 1 else 1, label=key if window == 1 else None)
+        for key in table.columns.intersection(keys, sort=False):
+            values = table[key].dropna()
+            line, = axis.plot(values, alpha=0.3 if window > 1 else 1, label=key if window == 1 else None)
             if 1 < window <= len(values):
-                mean = np.convolve(values, np.ones(window) / window, mode="valid")
-                axis.plot(steps[window - 1:], mean, color=line.get_color(), label=f"{key} (mean of {window})")
+                axis.plot(values.rolling(window).mean(), color=line.get_color(), label=f"{key} (mean of {window})")
         axis.set(title=title, xlabel="step")
         axis.legend(fontsize=7)
     figure.tight_layout()
@@ -60,29 +59,25 @@ def intervals(values: Mapping[str, Mapping[str, Any]], title: str, chance: float
     """Points with 95 % intervals: ``{name: {"value", "ci95", "n"}}``; a dotted line where chance is."""
     figure, axis = plt.subplots(figsize=(7, 0.5 * len(values) + 1))
     for row, (name, v) in enumerate(values.items()):
-        axis.plot(v["ci95"], [row, row], color="#4c72b0")
-        axis.plot(v["value"], row, "o", color="#4c72b0")
-        axis.annotate(f"{v['value']:.2f} (n={v['n']})", (v["value"], row), xytext=(0, 6), textcoords="offset points",
+        axis.plot([v["ci95"][0], v["value"], v["ci95"][1]], [row] * 3, "-o", markevery=[1], color="#4c72b0")
+        axis.annotate(f"{v['value']:.2f} (n={v['n']})", (v["value"], row), (0, 6), textcoords="offset points",
                       ha="center", fontsize=8)
     if chance is not None:
         axis.axvline(chance, ls=":", color="grey", label="chance")
         axis.legend()
-    axis.set(title=title, xlim=(-0.03, 1.03), yticks=range(len(values)), yticklabels=list(values))
+    axis.set(title=title, xlim=(-0.03, 1.03), ymargin=0.25, yticks=range(len(values)), yticklabels=list(values))
     axis.invert_yaxis()
-    axis.margins(y=0.25)
     return figure
 
 
 def threshold(positive: Sequence[float], negative: Sequence[float], chosen: float) -> Figure:
     """Precision, recall and F1 of "cosine > T" over T, own answers against others'; the chosen T is marked."""
     from sklearn.metrics import precision_recall_curve
-
     truth = np.r_[np.ones(len(positive)), np.zeros(len(negative))]
     precision, recall, cuts = precision_recall_curve(truth, np.r_[positive, negative])
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
     figure, axis = plt.subplots(figsize=(7, 3.2))
-    for name, values in (("precision", precision), ("recall", recall),
-                         ("F1", 2 * precision * recall / np.maximum(precision + recall, 1e-9))):
-        axis.plot(cuts, values[:-1], label=name)
+    axis.plot(cuts, np.c_[precision, recall, f1][:-1], label=["precision", "recall", "F1"])
     axis.axvline(chosen, ls="--", color="grey", label=f"T = {chosen}")
     axis.set(title="r_answer as a classifier", xlabel="threshold T on the cosine", ylim=(0, 1.03))
     axis.legend()

@@ -1,16 +1,15 @@
-"""The language model: prompt it, load it, sample from it, save it. One code path on CPU and GPU.
-
-``policy.backend: unsloth`` loads through Unsloth's ``FastLanguageModel`` (which also has a CPU backend);
-``transformers`` is plain Transformers + PEFT, for machines where Unsloth does not import.
-"""
+"""The language model: prompt it, load it, train it, sample from it, save it. One code path on CPU and GPU,
+through Unsloth, or plain Transformers + PEFT where Unsloth does not import (``policy.backend``)."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from empathy_lib import BUNDLED
 from empathy_lib.params import Params
+from empathy_lib.run import building, checkpoint
+from empathy_lib.schema import write_jsonl
 from empathy_lib.view import short
 
 SYSTEM = (BUNDLED / "prompts" / "policy_zh.txt").read_text(encoding="utf-8").strip()
@@ -18,11 +17,7 @@ LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", 
 
 
 def unsloth() -> Any:
-    """Import Unsloth's FastLanguageModel, before trl and transformers as it asks.
-
-    Raises:
-        ImportError: with the two ways out.
-    """
+    """Unsloth's FastLanguageModel, to be imported before trl and transformers; ImportError names the two ways out."""
     os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
     try:
         from unsloth import FastLanguageModel
@@ -40,51 +35,37 @@ def base(params: Params, run_folder: Path) -> str | Path:
 def dtype(params: Params) -> Any:
     """The torch dtype of ``policy.dtype``; ``auto`` is bfloat16 or float16 by what the GPU has, float32 on a CPU."""
     import torch
-
-    name = params.policy.dtype
-    if name == "auto":
-        name = "float32" if not torch.cuda.is_available() else \
-            "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-    return getattr(torch, name)
+    if params.policy.dtype != "auto":
+        return getattr(torch, params.policy.dtype)
+    if not torch.cuda.is_available():
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def prompt(tokenizer: Any, question: str, params: Params) -> str:
-    """The text the model continues: instruction and question in the chat template, thinking switched off.
-
-    Qwen3's template then closes an empty ``<think>`` block inside the prompt, so that none leaks into completions.
-    """
+    """What the model continues: the chat template, with Qwen3's ``<think>`` block closed so that none leaks out."""
     messages = [{"role": "system", "content": SYSTEM},
                 {"role": "user", "content": short(question, params.view.question_chars)}]
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False)
 
 
-def fits(tokenizer: Any, text: str, params: Params) -> bool:
-    """Whether a prompt leaves room for a whole GRPO completion."""
-    return len(tokenizer(text).input_ids) + params.grpo.max_completion_tokens <= params.policy.max_seq_length
-
-
 def load(name: str | Path, params: Params, train: bool = False) -> tuple[Any, Any]:
-    """Load model and tokenizer from a folder or hub name.
-
-    With ``train`` and ``policy.lora_rank`` > 0 the model gets fresh LoRA adapters (so it starts as the loaded one).
-    """
+    """Model and tokenizer of a folder or hub name; to ``train`` with a LoRA rank > 0, with fresh (neutral) adapters."""
     p, full = params.policy, params.policy.lora_rank == 0
     lora = dict(r=p.lora_rank, lora_alpha=p.lora_alpha, lora_dropout=0.0, bias="none", target_modules=LORA_TARGETS)
     if p.backend == "unsloth":
         fast = unsloth()
-        model, tokenizer = fast.from_pretrained(
-            str(name), max_seq_length=p.max_seq_length, dtype=dtype(params), load_in_4bit=p.load_in_4bit,
-            full_finetuning=train and full)
+        model, tokenizer = fast.from_pretrained(str(name), max_seq_length=p.max_seq_length, dtype=dtype(params),
+                                                load_in_4bit=p.load_in_4bit, full_finetuning=train and full)
         if train and not full:
-            model = fast.get_peft_model(model, **lora, random_state=params.seed, use_gradient_checkpointing=(
-                "unsloth" if p.gradient_checkpointing else False))
+            model = fast.get_peft_model(model, **lora, random_state=params.seed,
+                                        use_gradient_checkpointing="unsloth" if p.gradient_checkpointing else False)
         if not train:
             fast.for_inference(model)
     else:
         import torch
         from peft import LoraConfig, get_peft_model
         from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, set_seed
-
         quantise = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",
                                       bnb_4bit_compute_dtype=dtype(params)) if p.load_in_4bit else None
         tokenizer = AutoTokenizer.from_pretrained(str(name))
@@ -111,20 +92,15 @@ def save(model: Any, tokenizer: Any, folder: Path, params: Params) -> None:
 
 def generate(model: Any, tokenizer: Any, prompts: Sequence[str], *, temperature: float, max_new_tokens: int,
              batch_size: int, seed: int, what: str = "generate") -> list[str]:
-    """Sample one completion for each prompt (text after the prompt, special tokens removed).
-
-    Seeded batch by batch, so that the same prompts, batch size and seed give the same completions.
-    """
+    """One sampled completion for each prompt, special tokens removed, seeded batch by batch."""
     import torch
     from tqdm.auto import tqdm
     from transformers import set_seed
-
     model.eval()
     completions = []
     for start in tqdm(range(0, len(prompts), batch_size), desc=what, unit="batch"):
         set_seed(seed + start)
-        batch = tokenizer(list(prompts[start:start + batch_size]), return_tensors="pt", padding=True,
-                          padding_side="left").to(model.device)
+        batch = tokenizer(list(prompts[start:start + batch_size]), return_tensors="pt", padding=True).to(model.device)
         with torch.inference_mode():
             out = model.generate(**batch, do_sample=True, temperature=temperature, top_k=0, top_p=1.0,
                                  max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id)
@@ -132,18 +108,32 @@ def generate(model: Any, tokenizer: Any, prompts: Sequence[str], *, temperature:
     return completions
 
 
-def trainer_arguments(params: Params, folder: Path, save_steps: int) -> dict[str, Any]:
-    """What every trainer of the kit shares: where it writes, its seed, its number format, its checkpoints."""
-    import torch
-
-    kind = dtype(params)
+def trainer_arguments(params: Params, folder: Path, block: Any) -> dict[str, Any]:
+    """What every trainer of the kit shares, and the batch size and learning rate of the stage's ``block``."""
+    kind = str(dtype(params))
     return dict(output_dir=str(folder), seed=params.seed, data_seed=params.seed, report_to="none", logging_steps=1,
-                save_strategy="steps", save_steps=save_steps, save_total_limit=2, bf16=kind == torch.bfloat16,
-                fp16=kind == torch.float16)
+                save_strategy="steps", save_total_limit=2, bf16=kind == "torch.bfloat16", fp16=kind == "torch.float16",
+                per_device_train_batch_size=block.batch_size, learning_rate=block.learning_rate)
 
 
-def history(trainer: Any) -> list[dict[str, Any]]:
-    """A trainer's log, one dict a step, without times and totals, which differ when a run was interrupted."""
+def fit(trainer: Any, target: Path, save_to: Callable[[Path], Any]) -> list[dict[str, Any]]:
+    """Train on from the newest whole checkpoint, write ``log.jsonl`` beside it, and save to ``target`` where it is not
+    there yet. Returns the log, one dict a step, without times and totals, which differ after an interruption."""
+    from transformers import TrainerCallback
+
+    class Progress(TrainerCallback):  # ten lines of text for headless runs, where no bar can be seen
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
+            if state.global_step % max(1, state.max_steps // 10) == 0 and "loss" in logs:
+                print(f"{Path(args.output_dir).name}: step {state.global_step} of {state.max_steps}", flush=True)
+
+    folder = Path(trainer.args.output_dir)
+    trainer.add_callback(Progress())
+    trainer.train(resume_from_checkpoint=checkpoint(folder))
     dropped = ("runtime", "per_second", "time", "flos", "num_input_tokens")
-    return [{k: v for k, v in row.items() if not any(d in k for d in dropped)}
-            for row in trainer.state.log_history if "train_loss" not in row]
+    log = [{key: value for key, value in row.items() if not any(part in key for part in dropped)}
+           for row in trainer.state.log_history if "train_loss" not in row]
+    write_jsonl(folder / "log.jsonl", log)
+    if not target.exists():
+        with building(target) as temporary:
+            save_to(temporary)
+    return log

@@ -1,7 +1,4 @@
-"""The reward r = r_format + r_answer as TRL reward functions: ``(completions, **columns) -> list[float]``.
-
-r_format is ``coe.format_reward``. Source: arXiv 2509.14851, Eq. 6; the gated form is ours.
-"""
+"""The reward r = r_format + r_answer (arXiv 2509.14851, Eq. 6) as TRL reward functions; r_format is in ``coe``."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,11 +9,8 @@ from empathy_lib.reward_model import similarity
 
 
 def answer_reward(encoder: Any, threshold: float, gated: bool) -> Callable[..., list[float]]:
-    """r_answer in {0, 1}: 1 where cos(question, answer) > T.
-
-    Additive: any ``<answer>…</answer>`` in the completion is judged, whether or not the format holds. Gated: only
-    the answer of a well-formed chain. No answer is 0. Needs the dataset column ``question``.
-    """
+    """r_answer in {0, 1}: 1 where cos(question, answer) > T. Any ``<answer>…</answer>`` is judged; gated (which is
+    ours), only that of a well-formed chain. No answer is 0. Needs the dataset column ``question``."""
     extract = answer_of if gated else loose_answer
 
     def r_answer(completions: list[Any], question: list[str], **kwargs: Any) -> list[float]:

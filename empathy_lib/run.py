@@ -1,12 +1,5 @@
-"""A run's folder: what a stage reads, where it writes, and how it goes on after a crash.
-
-::
-
-    run = Run(load_params("params/demo.yaml"))
-    folder = run.begin("03_sft")              # waits for the folder's lock; keeps checkpoints only if they still fit
-    ...
-    run.record("03_sft", {"format_valid": 0.5})   # metrics.json, written last: its presence means the stage is whole
-"""
+"""A run's folder: what a stage reads, where it writes, and how it goes on after a crash. A stage locks its folder from
+``begin`` to ``record``; its ``metrics.json`` is written last: its presence means the stage is whole."""
 
 import hashlib
 import importlib.metadata
@@ -28,7 +21,6 @@ from empathy_lib.params import STAGES, Params
 from empathy_lib.schema import write_atomic, write_json
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "unsloth", "datasets", "accelerate", "sentence-transformers")
-_DATA = (".jsonl", ".safetensors", ".csv")
 
 
 class StageMissing(RuntimeError):
@@ -39,22 +31,14 @@ class Run:
     """The folder ``outputs/<run>/`` of one set of parameters."""
 
     def __init__(self, params: Params):
-        self.params = params
-        self.dir = ROOT / params.outputs / params.run
+        self.params, self.name = params, f"{params.outputs}/{params.run}"
+        self.dir = ROOT / self.name
         self._begun: dict[str, tuple[FileLock, float]] = {}
 
     def begin(self, stage: str) -> Path:
-        """Lock the stage's folder and make it ready; returns the folder.
-
-        A folder whose parameters and inputs are the same as now is kept, checkpoints included, and the stage goes
-        on from there. Any other is moved to ``.superseded/`` (one generation is kept). While another process holds
-        the lock this waits and names the holder.
-
-        Raises:
-            StageMissing: an earlier stage has no ``metrics.json``.
-        """
-        blocks, needs = STAGES[stage]
-        for other in needs:
+        """Lock the stage's folder and make it ready: kept, checkpoints included, where parameters and inputs are the
+        same, else moved to ``.superseded/``. StageMissing where an earlier stage has no ``metrics.json``."""
+        for other in STAGES[stage][1]:
             if not (self.dir / other / "metrics.json").exists():
                 raise StageMissing(f"{stage} needs the results of {other}, and {self.dir / other / 'metrics.json'} "
                                    f"is not there: run notebooks/{other[:2]}_*.ipynb with the same params first")
@@ -68,7 +52,7 @@ class Run:
             shutil.rmtree(old, ignore_errors=True)
             old.parent.mkdir(exist_ok=True)
             shutil.move(folder, old)
-            print(f"{stage}: parameters or inputs changed; the earlier result is now in {_short(old)}")
+            print(f"{stage}: parameters or inputs changed; the earlier result is in {self.name}/.superseded/{stage}")
         folder.mkdir(exist_ok=True)
         write_atomic(mark, fingerprint)
         write_atomic(self.dir / "params.yaml", OmegaConf.to_yaml(OmegaConf.create(self.params.model_dump())))
@@ -78,46 +62,44 @@ class Run:
         """Write the stage's entry in ``manifest.json``, then its ``metrics.json``; release the lock."""
         folder = self.dir / stage
         lock, began = self._begun.pop(stage)
-        with _manifest(self.dir) as manifest:
-            manifest["machine"], manifest["versions"], manifest["commit"] = _machine(), _versions(), _commit()
-            manifest.setdefault("stages", {})[stage] = {
-                "params": self.params.stage_blocks(stage), "files": _hashes(folder),
-                "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "seconds": round(time.time() - began, 1)}
+        entry = {"params": self.params.stage_blocks(stage), "files": _hashes(folder),
+                 "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "seconds": round(time.time() - began, 1)}
+        with FileLock(self.dir / ".manifest.lock"):  # stages that run side by side take turns
+            manifest = self._manifest() | _environment()
+            manifest.setdefault("stages", {})[stage] = entry
+            write_json(self.dir / "manifest.json", manifest)
         write_json(folder / "metrics.json", metrics)
         lock.release()
-        print(f"{stage}: recorded in {_short(folder / 'metrics.json')}")
+        print(f"{stage}: recorded in {self.name}/{stage}/metrics.json")
 
     def metrics(self, stage: str) -> dict[str, Any]:
         """The recorded metrics of a finished stage."""
         return json.loads((self.dir / stage / "metrics.json").read_text(encoding="utf-8"))
 
+    def _manifest(self) -> dict[str, Any]:
+        path = self.dir / "manifest.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
     def _fingerprint(self, stage: str) -> str:
         """What the stage's result depends on: its parameters and the content of the stages before it."""
-        with _manifest(self.dir) as manifest:
-            files = [manifest.get("stages", {}).get(other, {}).get("files") for other in STAGES[stage][1]]
-        facts = [self.params.stage_blocks(stage), files]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        recorded = self._manifest().get("stages", {})
+        files = [recorded.get(other, {}).get("files") for other in STAGES[stage][1]]
+        facts = json.dumps([self.params.stage_blocks(stage), files], sort_keys=True)
+        return hashlib.sha256(facts.encode()).hexdigest()
 
 
 def checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint below ``folder`` to resume from, or None; half-written ones are removed.
-
-    A checkpoint is whole when its ``trainer_state.json`` (which Transformers writes last) can be read. A ``ref/``
-    adapter in it is removed: TRL keeps the frozen reference there, and Transformers would then load only the
-    sub-folders and silently leave the policy untrained.
-    """
-    whole = []
-    for path in folder.glob("checkpoint-*"):
+    """The newest whole checkpoint below ``folder`` to resume from, or None; half-written ones are removed."""
+    newest = None
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1])):
         try:
-            json.loads((path / "trainer_state.json").read_text())
-            whole.append(path)
+            json.loads((path / "trainer_state.json").read_text())  # Transformers writes it last
+            newest = path
         except (OSError, ValueError):
             shutil.rmtree(path)
-    if not whole:
-        return None
-    newest = max(whole, key=lambda path: int(path.name.split("-")[1]))
-    shutil.rmtree(newest / "ref", ignore_errors=True)
-    return str(newest)
+    if newest:  # TRL's frozen reference: beside it Transformers loads only sub-folders, not the trained policy
+        shutil.rmtree(newest / "ref", ignore_errors=True)
+    return str(newest) if newest else None
 
 
 @contextmanager
@@ -144,55 +126,24 @@ def _lock(path: Path, stage: str) -> FileLock:
     return lock
 
 
-@contextmanager
-def _manifest(folder: Path):
-    """The run's manifest for reading and changing; stages that run side by side take turns."""
-    path = folder / "manifest.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".manifest.lock"):
-        before = path.read_text(encoding="utf-8") if path.exists() else "{}"
-        manifest = json.loads(before)
-        yield manifest
-        if manifest != json.loads(before):
-            write_json(path, manifest)
-
-
 def _hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of the stage's data and weights, checkpoints left out."""
-    files = [f for f in sorted(folder.rglob("*")) if f.suffix in _DATA
-             and not any(part.startswith((".", "checkpoint-")) for part in f.relative_to(folder).parts)]
-    return {str(f.relative_to(folder)): _sha256(f) for f in files}
+    hashes = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        left_out = any(part.startswith((".", "checkpoint-")) for part in name.parts)
+        if path.suffix in (".jsonl", ".safetensors", ".csv") and not left_out:
+            with open(path, "rb") as file:
+                hashes[str(name)] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            pass
-    return found
-
-
-def _machine() -> dict[str, Any]:
+def _environment() -> dict[str, Any]:
+    """Machine, versions of what a result depends on, and the commit (None outside a git checkout)."""
     import torch
-
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(), "gpus": gpus}
-
-
-def _commit() -> str | None:
-    try:
-        return subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True,
-                              check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _short(path: Path) -> str:
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+    versions = {d.name: d.version for d in importlib.metadata.distributions() if d.name in PACKAGES}
+    describe = ["git", "-C", ROOT, "describe", "--always", "--dirty"]
+    commit = subprocess.run(describe, capture_output=True, text=True).stdout.strip() if shutil.which("git") else ""
+    machine = {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(), "gpus": gpus}
+    return {"machine": machine, "versions": {"python": platform.python_version()} | versions, "commit": commit or None}

@@ -1,11 +1,6 @@
-"""The records of the kit, read strictly and written atomically.
+"""The records of the kit, read strictly and written atomically: one question a line (JSON Lines, UTF-8)::
 
-One question a line (JSON Lines, UTF-8)::
-
-    {"question_id": "exams-01", "question": "…", "topic": "exams", "answers": [{"answer_id": "exams-01-a1", "text": "…"}]}
-
-Optional: ``title``, ``subtopic``, ``split`` (train, dev, test), ``source``.
-"""
+    {"question_id": "exams-01", "question": "…", "topic": "exams", "answers": [{"answer_id": "a1", "text": "…"}]}"""
 
 import gzip
 import json
@@ -14,23 +9,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 SPLITS = ("train", "dev", "test")
 
 
-class Answer(BaseModel):
+class Answer(BaseModel, strict=True):
     """One reply to a question."""
-
-    model_config = ConfigDict(strict=True)
     answer_id: str
     text: str
 
 
-class Question(BaseModel):
+class Question(BaseModel, strict=True):
     """A long counselling text with its answers; no field is coerced to another type."""
-
-    model_config = ConfigDict(strict=True)
     question_id: str
     question: str
     topic: str
@@ -52,32 +43,21 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
 
 
 def read_questions(path: str | Path) -> tuple[list[Question], list[dict[str, Any]]]:
-    """Read a JSON Lines file of questions.
-
-    Returns:
-        The questions, and the rejected lines as ``{"file", "line", "reason"}`` (never their text). A record that
-        breaks a rule is rejected whole and reading goes on; of two equal ids the first stays.
-    """
-    questions, rejected, seen = [], [], set()
+    """The questions of a JSON Lines file, and the rejected lines as ``{"file", "line", "reason"}`` (never their text).
+    A record that breaks a rule is rejected whole and reading goes on; of two equal ids the first stays."""
+    questions, rejected = {}, []
     for number, line in read_lines(path):
         try:
             question = Question.model_validate_json(line.decode("utf-8"))
-            if question.question_id in seen:
-                raise ValueError(f"question_id {question.question_id!r} occurs before")
-        except (ValidationError, ValueError) as error:
-            rejected.append({"file": Path(path).name, "line": number, "reason": _reason(error)})
-        else:
-            seen.add(question.question_id)
-            questions.append(question)
-    return questions, rejected
-
-
-def _reason(error: ValueError) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return f"not UTF-8 (byte {error.start})"
-    if isinstance(error, ValidationError):  # its message without the input, which may be personal
-        return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'line'}: {e['msg']}" for e in error.errors())
-    return str(error)
+            known = questions.setdefault(question.question_id, question)
+            reason = None if known is question else f"question_id {question.question_id!r} occurs before"
+        except UnicodeDecodeError as error:
+            reason = f"not UTF-8 (byte {error.start})"
+        except ValidationError as error:  # its message without the input, which may be personal
+            reason = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'line'}: {e['msg']}" for e in error.errors())
+        if reason:
+            rejected.append({"file": Path(path).name, "line": number, "reason": reason})
+    return list(questions.values()), rejected
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:

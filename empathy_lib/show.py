@@ -4,9 +4,10 @@ import html
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pandas as pd
 from IPython.display import HTML
 
-from empathy_lib.coe import LAYERS, CoEFormatError, parse
+from empathy_lib.coe import CoEFormatError, parse
 from empathy_lib.params import Params, sources
 
 _NAMES = {"L1": "L1 情绪与情境 emotions, context", "L2": "L2 原因与信念 causes, beliefs",
@@ -16,36 +17,28 @@ _NAMES = {"L1": "L1 情绪与情境 emotions, context", "L2": "L2 原因与信�
 def table(rows: Iterable[Mapping[str, Any]]) -> HTML:
     """Rows of equal keys as a table; every value is shown as text."""
     rows = list(rows)
-    cells = "".join("<tr>" + "".join(f"<td style='text-align:left'>{_text(v)}</td>" for v in row.values()) + "</tr>"
-                    for row in rows)
-    head = "".join(f"<th style='text-align:left'>{_text(k)}</th>" for k in (rows[0] if rows else []))
-    return HTML(f"<table><tr>{head}</tr>{cells}</table>")
+    cells = [[f"<th style='text-align:left'>{_text(key)}</th>" for key in (rows[0] if rows else [])],
+             *([f"<td style='text-align:left'>{_text(value)}</td>" for value in row.values()] for row in rows)]
+    return HTML("<table>" + "".join(f"<tr>{''.join(line)}</tr>" for line in cells) + "</table>")
 
 
 def params_table(params: Params, path: str, overrides: Mapping[str, Any], *blocks: str) -> HTML:
     """The resolved parameters of a stage with unit, source (the comment in the params file) and meaning."""
-    known, changed = sources(path), _flat(overrides)
+    known = sources(path) | dict.fromkeys(pd.json_normalize(dict(overrides)).columns, "override")
     return table({"parameter": row["key"], "value": row["value"], "unit": row["unit"],
-                  "source": "override" if row["key"] in changed else known.get(row["key"], ""),
-                  "meaning": row["meaning"]} for row in params.table(*blocks))
+                  "source": known.get(row["key"], ""), "meaning": row["meaning"]} for row in params.table(*blocks))
 
 
 def completion(text: str, title: str = "", question: str = "") -> HTML:
     """A completion as a card: its layers and answer where it is a well-formed chain, else the text and the reason."""
     try:
-        chain = parse(text)
-        body = "".join(f"<p style='margin:.3em 0'><b>{_NAMES[name]}</b><br>{_text(getattr(chain, name))}</p>"
-                       for name in (*LAYERS, "answer"))
+        body = "".join(f"<p style='margin:.3em 0'><b>{_NAMES[name]}</b><br>{_text(part)}</p>"
+                       for name, part in vars(parse(text)).items())
     except CoEFormatError as error:
         body = f"<p><b>not a chain: {_text(error)}</b></p><p>{_text(text)}</p>"
     asked = f"<p style='color:#666'>{_text(question)}</p>" if question else ""
     return HTML(f"<div style='border-left:4px solid #4c72b0;padding:.2em 1em;margin:.6em 0;max-width:46em'>"
                 f"<b>{_text(title)}</b>{asked}{body}</div>")
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> set[str]:
-    return {key for k, v in tree.items() for key in (_flat(v, f"{prefix}{k}.") if isinstance(v, Mapping)
-                                                    else {f"{prefix}{k}"})}
 
 
 def _text(value: Any) -> str:

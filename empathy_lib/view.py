@@ -1,15 +1,9 @@
-"""The short view: whole first sentences of a text, so that a small demo model can learn on a laptop.
-
-A profile with ``null`` limits (all but the demo and smoke ones) sees every text whole.
-"""
+"""The short view: whole first sentences of a text, so that a small demo model can learn on a laptop."""
 
 import re
-from dataclasses import replace
 
 from empathy_lib.coe import LAYERS, CoE
 from empathy_lib.params import View
-
-_SENTENCE = re.compile(r"[^。！？!?…\n]*[。！？!?…\n]*[”」』）)]*")
 
 
 def short(text: str, limit: int | None) -> str:
@@ -18,7 +12,7 @@ def short(text: str, limit: int | None) -> str:
     if limit is None or len(text) <= limit:
         return text
     taken = ""
-    for sentence in _SENTENCE.findall(text):
+    for sentence in re.findall(r"[^。！？!?…\n]*[。！？!?…\n]*[”」』）)]*", text):
         if taken and len(taken + sentence.rstrip()) > limit:
             break
         taken += sentence
@@ -27,5 +21,5 @@ def short(text: str, limit: int | None) -> str:
 
 def short_chain(chain: CoE, view: View) -> CoE:
     """The chain with each layer and the answer in the short view."""
-    layers = {name: short(getattr(chain, name), view.layer_chars) for name in LAYERS}
-    return replace(chain, **layers, answer=short(chain.answer, view.answer_chars))
+    layers = [short(getattr(chain, name), view.layer_chars) for name in LAYERS]
+    return CoE(*layers, answer=short(chain.answer, view.answer_chars))
