@@ -6,12 +6,21 @@ checkpoints beside it must live. A rule carries its stage's resolved parameters,
 
 import json
 
+import yaml
+
 from empathy_lib import BUNDLED
 from empathy_lib.dataset import source_files
 from empathy_lib.params import STAGES, load_params
 
 PARAMS = config.get("params", "params/demo.yaml")
-OVERRIDES = config.get("overrides", {})
+
+
+def typed(value):  # --config hands every value on as text
+    return {key: typed(inner) for key, inner in value.items()} if isinstance(value, dict) else \
+        [typed(inner) for inner in value] if isinstance(value, list) else yaml.safe_load(str(value))
+
+
+OVERRIDES = typed(config.get("overrides", {}))
 p = load_params(PARAMS, OVERRIDES)
 RUN = f"{p.outputs}/{p.run}"
 NOTEBOOKS = {"01_dataset": "01_build_dataset", "02_coe": "02_generate_coe", "03_sft": "03_sft",

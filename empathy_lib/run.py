@@ -47,7 +47,7 @@ class Run:
             self._begun[stage] = (_lock(self.dir / f".{stage}.lock", stage), time.time())
         folder, fingerprint = self.dir / stage, self._fingerprint(stage)
         mark = folder / ".fingerprint"
-        if folder.exists() and not (mark.exists() and mark.read_text() == fingerprint):
+        if folder.exists() and any(folder.iterdir()) and not (mark.exists() and mark.read_text() == fingerprint):
             old = self.dir / ".superseded" / stage
             shutil.rmtree(old, ignore_errors=True)
             old.parent.mkdir(exist_ok=True)

@@ -70,7 +70,7 @@ QUICK = {("03_sft", "full", "after"), ("05_grpo", "full", "writing")}
 
 
 @pytest.mark.parametrize("stage, tuning, moment", [
-    pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES], ids="-".join)
+    pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES], ids=["-".join(case) for case in CASES])
 def test_killed_kernel(stage, tuning, moment, request, tmp_path):
     reference = request.getfixturevalue("smoke_run" if tuning == "full" else "lora_run")
     later = ["06_evaluation", "05_grpo"] + (["03_sft"] if stage == "03_sft" else [])
