@@ -16,8 +16,9 @@ demo: setup
 	@echo "The whole chain with $(PARAMS): dataset, chains of empathy, SFT, reward model, GRPO, evaluation."
 	@if [ -n "$$(ls .snakemake/locks 2>/dev/null)" ]; then $(SNAKEMAKE) --unlock --quiet all; fi
 	$(SNAKEMAKE) --rerun-incomplete --quiet host rules reason
-	@python -c "from empathy_lib.params import load_params as load; p = load('$(PARAMS)', $(OVERRIDES)); \
-	print(f'Done. The report: {p.outputs}/{p.run}/report.html')"
+	@python -c 'import json, sys; from empathy_lib.params import load_params; \
+	p = load_params(sys.argv[1], json.loads(sys.argv[2])); \
+	print(f"Done. The report: {p.outputs}/{p.run}/report.html")' '$(PARAMS)' '$(OVERRIDES)'
 
 setup: .venv/ready
 
