@@ -30,7 +30,7 @@ INJECTED = json.dumps({"params": PARAMS, "overrides": OVERRIDES})
 
 
 rule all:
-    input: f"{RUN}/report.html"
+    input: f"{RUN}/report.html", [f"{RUN}/{stage}/metrics.json" for stage in STAGES]  # so that a missing one is made again
 
 
 for stage, (blocks, needs) in STAGES.items():
