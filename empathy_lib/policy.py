@@ -9,7 +9,7 @@ from typing import Any
 from empathy_lib import BUNDLED
 from empathy_lib.params import Params
 from empathy_lib.run import building, checkpoint
-from empathy_lib.schema import write_jsonl
+from empathy_lib.schema import read_jsonl, write_jsonl
 from empathy_lib.view import short
 
 SYSTEM = (BUNDLED / "prompts" / "policy_zh.txt").read_text(encoding="utf-8").strip()
@@ -120,20 +120,21 @@ def fit(trainer: Any, target: Path, save_to: Callable[[Path], Any]) -> list[dict
     """Train on from the newest whole checkpoint, write ``log.jsonl`` beside it, and save to ``target`` where it is not
     there yet. Returns the log, one dict a step, without times and totals, which differ after an interruption."""
     from transformers import TrainerCallback
+    folder = Path(trainer.args.output_dir)
+    if target.exists():
+        return read_jsonl(folder / "log.jsonl")
 
     class Progress(TrainerCallback):  # ten lines of text for headless runs, where no bar can be seen
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
             if state.global_step % max(1, state.max_steps // 10) == 0 and "loss" in logs:
                 print(f"{Path(args.output_dir).name}: step {state.global_step} of {state.max_steps}", flush=True)
 
-    folder = Path(trainer.args.output_dir)
     trainer.add_callback(Progress())
     trainer.train(resume_from_checkpoint=checkpoint(folder))
     dropped = ("runtime", "per_second", "time", "flos", "num_input_tokens")
     log = [{key: value for key, value in row.items() if not any(part in key for part in dropped)}
            for row in trainer.state.log_history if "train_loss" not in row]
     write_jsonl(folder / "log.jsonl", log)
-    if not target.exists():
-        with building(target) as temporary:
-            save_to(temporary)
+    with building(target) as temporary:
+        save_to(temporary)
     return log

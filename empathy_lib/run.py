@@ -53,7 +53,6 @@ class Run:
             old.parent.mkdir(exist_ok=True)
             shutil.move(folder, old)
             print(f"{stage}: parameters or inputs changed; the earlier result is in {self.name}/.superseded/{stage}")
-        folder.mkdir(exist_ok=True)
         write_atomic(mark, fingerprint)
         write_atomic(self.dir / "params.yaml", OmegaConf.to_yaml(OmegaConf.create(self.params.model_dump())))
         return folder
@@ -89,14 +88,15 @@ class Run:
 
 
 def checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint below ``folder`` to resume from, or None; half-written ones are removed."""
+    """The newest whole checkpoint below ``folder`` to resume from, or None; half-written and finished ones are removed."""
     newest = None
     for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1])):
-        try:
-            json.loads((path / "trainer_state.json").read_text())  # Transformers writes it last
-            newest = path
+        try:  # Transformers writes this file last; resumed at its very end, a run would train one step too many
+            state = json.loads((path / "trainer_state.json").read_text())
+            usable = state.get("global_step", 0) < state.get("max_steps", float("inf"))
         except (OSError, ValueError):
-            shutil.rmtree(path)
+            usable = False
+        newest = path if usable else shutil.rmtree(path) or newest
     if newest:  # TRL's frozen reference: beside it Transformers loads only sub-folders, not the trained policy
         shutil.rmtree(newest / "ref", ignore_errors=True)
     return str(newest) if newest else None

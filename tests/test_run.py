@@ -86,7 +86,7 @@ def test_begin_again_in_one_process(tmp_path):
 
 def test_newest_whole_checkpoint(tmp_path):
     assert checkpoint(tmp_path) is None
-    for step, state in ((2, "{}"), (10, "{}"), (12, '{"cut'), (14, None)):
+    for step, state in ((2, "{}"), (10, "{}"), (12, '{"cut'), (14, None), (16, '{"global_step": 16, "max_steps": 16}')):
         folder = tmp_path / f"checkpoint-{step}"
         (folder / "ref").mkdir(parents=True)
         if state is not None:
