@@ -9,8 +9,9 @@ import json
 import yaml
 
 from empathy_lib import BUNDLED
-from empathy_lib.dataset import source_files
+from empathy_lib.dataset import as_list
 from empathy_lib.params import STAGES, load_params
+from empathy_lib.sources import located
 
 PARAMS = config.get("params", "params/demo.yaml")
 
@@ -25,7 +26,7 @@ p = load_params(PARAMS, OVERRIDES)
 RUN = f"{p.outputs}/{p.run}"
 NOTEBOOKS = {"01_dataset": "01_build_dataset", "02_coe": "02_generate_coe", "03_sft": "03_sft",
              "04_reward_model": "04_reward_model", "05_grpo": "05_grpo", "06_evaluation": "06_evaluate"}
-DATA = {"01_dataset": [str(path) for _, path in source_files(p.dataset.source)], "02_coe": [str(BUNDLED / "coe.jsonl")]}
+DATA = {"01_dataset": [str(located(name)[1]) for name in as_list(p.dataset.source)], "02_coe": [str(BUNDLED / "coe.jsonl")]}
 INJECTED = json.dumps({"params": PARAMS, "overrides": OVERRIDES})
 
 

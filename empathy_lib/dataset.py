@@ -1,19 +1,18 @@
-"""Empathy-QA construction: read, clean, filter, anonymise, split. Nothing is dropped without a reason.
+"""Empathy-QA construction: read, clean, filter, anonymise, screen, cluster, split. Nothing is dropped without a reason.
 Source: arXiv 2509.14851, "Empathy-QA"; the rules behind each step, and the splits, are ours."""
 
-import json
 import random
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm.auto import tqdm
 
-from empathy_lib import BUNDLED
-from empathy_lib.anonymise import Anonymised, anonymise
+from empathy_lib import duplicates, safety, sources, topics
+from empathy_lib.anonymise import Found, anonymise
 from empathy_lib.cleaning import clean, noise
-from empathy_lib.params import Dataset, find
-from empathy_lib.schema import SPLITS, Answer, Question, read_lines, read_questions
+from empathy_lib.params import Dataset
+from empathy_lib.schema import SPLITS, Question
 
 PAPER_COUNTS = {"questions": 40959, "answers": 168470, "topics": 29, "subtopics": 182}
 
@@ -22,98 +21,169 @@ class DatasetError(ValueError):
     """A source cannot be read, or nothing survives."""
 
 
-def source_files(source: str | list[str]) -> list[tuple[str, Any]]:
-    """(adapter, path) of each source: ``bundled``, a file, ``cpsycoun:<file>``; DatasetError names a missing one."""
-    found = []
-    for name in [source] if isinstance(source, str) else source:
-        adapter, _, path = name.rpartition(":") if name.startswith("cpsycoun:") else ("schema", "", name)
+class Built(NamedTuple):
+    """``splits`` by name; ``rejected`` with reasons; ``aside``: questions without an answer (``unanswered``) and
+    training questions about a crisis (``crisis``); ``examples`` of anonymised texts, each span shown as its type and
+    length; ``figures`` for the record."""
+    splits: dict[str, list[Question]]
+    rejected: list[dict[str, Any]]
+    aside: dict[str, list[dict[str, Any]]]
+    examples: list[dict[str, str]]
+    figures: dict[str, Any]
+
+
+def as_list(source: str | list[str]) -> list[str]:
+    """``dataset.source``, which may be one name or several, as several."""
+    return [source] if isinstance(source, str) else source
+
+
+def build(params: Dataset, language: str, seed: int) -> Built:
+    """The data set of ``params.source``; DatasetError where a source cannot be read, a split is empty, or texts of one
+    split occur in another. The same sources, parameters and seed give the same result."""
+    rejected, unanswered, examples, funnel, found = [], [], [], Counter(), Counter()
+    kept: dict[str, Question] = {}
+    seen: set[int] = set()
+    for name in as_list(params.source):
         try:
-            path = BUNDLED / "questions.jsonl" if name == "bundled" else find(path, "dataset.source")
-        except FileNotFoundError as error:
-            raise DatasetError(f"{error}; dataset.source: 'bundled', a JSON Lines file or 'cpsycoun:<file>'") from None
-        found.append((adapter, path))
-    return found
-
-
-def read_cpsycoun(path: Any) -> tuple[list[Question], list[dict[str, Any]]]:
-    """CPsyCounD dialogues as questions, the client's turns, with the counsellor's as answer; rejected lines."""
-    questions, rejected = [], []
-    for number, line in read_lines(path):
-        try:
-            record = json.loads(line)
-            said = {role: "\n".join(t["content"] for t in record["turns"] if t["role"] == role)
-                    for role in ("client", "counselor")}
-            if not all(said.values()):
-                raise ValueError("a dialogue needs turns of a client and of a counselor")
-            answer = Answer(answer_id=f"{record['source_id']}-a1", text=said["counselor"])
-            questions.append(Question(question_id=record["source_id"], question=said["client"], topic="其他",
-                                      answers=[answer]))
-        except (ValueError, KeyError, TypeError) as error:
-            rejected.append({"file": path.name, "line": number, "reason": f"not a dialogue: {type(error).__name__}"})
-    return questions, rejected
-
-
-def build(params: Dataset, seed: int) -> tuple[dict[str, list[Question]], list[dict[str, Any]], dict[str, Any]]:
-    """Questions by split, rejects with reasons, figures; DatasetError where a source is missing or a split is empty."""
-    kept, rejected, found, seen, funnel = [], [], Counter(), set(), Counter()
-    for adapter, path in source_files(params.source):
-        read, bad = (read_cpsycoun if adapter == "cpsycoun" else read_questions)(path)
-        rejected += bad
-        funnel.update({"lines read": len(read) + len(bad), "records valid": len(read),
-                       "answers read": sum(len(q.answers) for q in read)})
-        for question in tqdm(read, desc=path.name, unit="question"):
-            result, reasons = _prepare(question, params.min_answer_chars, seen, found)
+            read = sources.read(name)
+        except sources.SourceError as error:
+            raise DatasetError(str(error)) from None
+        funnel.update({"records read": len(read.questions) + len(read.rejected) + len(read.unanswered),
+                       "records valid": len(read.questions), "answers read": sum(len(q.answers) for q in read.questions)})
+        rejected += [{"source": read.name} | reject for reject in read.rejected]
+        unanswered += [{key: anonymise(clean(str(row.get(key, "")))).text for key in ("question_id", "question", "topic")}
+                       | {"source": read.name} for row in read.unanswered]
+        bar = tqdm(read.questions, desc=f"01_dataset {read.name}", unit="question")
+        for question in bar:
+            if question.question_id in kept:
+                rejected.append(_reject(question, "question: its id occurs in an earlier source", question.question))
+                continue
+            result, reasons, texts = _prepare(question, params.min_answer_chars, seen)
             rejected += reasons
-            if result:
-                kept.append(result.model_copy(update={"source": path.name.split(".")[0]}))
-    kept = kept[:params.max_questions]
-    splits = _split(kept, params, seed)
+            for name, (text, spans) in texts.items():
+                found.update(span.kind for span in spans)
+                if spans and len(examples) < 10:
+                    examples.append({"id": name, "text": _shown(text, spans)})
+            if result and result.answers:
+                kept[question.question_id] = result
+            elif result:
+                unanswered.append(result.model_dump(include={"question_id", "question", "topic", "source"}))
+            if len(kept) % 100 == 0:
+                bar.set_postfix(kept=len(kept), rejected=len(rejected), refresh=False)
+    questions = _marked(list(kept.values())[:params.max_questions], params, language)
+    splits = _split(questions, params, seed)
+    try:
+        n_clusters = duplicates.check_leakage(splits)
+    except duplicates.LeakageError as error:
+        raise DatasetError(str(error)) from None
+    crisis = [q for q in splits["train"] if q.safety == "crisis" and not params.crisis_in_training]
+    splits["train"] = [q for q in splits["train"] if q not in crisis]
     if missing := [name for name in SPLITS if not splits[name]]:
-        raise DatasetError(f"{len(kept)} questions survive of {funnel['lines read']} lines in {params.source}, and "
-                           f"none is left for {', '.join(missing)}: see the reasons in rejected.jsonl, lower "
+        raise DatasetError(f"{len(questions)} questions survive of {funnel['records read']} records in {params.source}, "
+                           f"and none is left for {', '.join(missing)}: {_commonest(rejected)}. See rejected.jsonl, lower "
                            "dataset.min_answer_chars or raise the fractions")
-    funnel["questions kept"], funnel["answers kept"] = len(kept), sum(len(q.answers) for q in kept)
-    sizes = {name: {"questions": len(q), "answers": sum(len(x.answers) for x in q)} for name, q in splits.items()}
-    figures = {"funnel": dict(funnel), "rejected": dict(sorted(Counter(r["reason"] for r in rejected).items())),
-               "found": dict(sorted(found.items())), "splits": sizes, "topics": len({q.topic for q in kept})}
-    return splits, rejected, figures
+    aside = {"unanswered": unanswered, "crisis": [q.model_dump(exclude_none=True) for q in crisis]}
+    figures = {
+        "funnel": dict(funnel) | {"questions kept": len(questions), "answers kept": sum(len(q.answers) for q in questions)},
+        "rejected": dict(sorted(Counter(r["reason"] for r in rejected).items())),
+        "found": dict(sorted(found.items())),
+        "splits": {name: {"questions": len(rows), "answers": sum(len(q.answers) for q in rows)}
+                   for name, rows in splits.items()},
+        "sources": dict(Counter(q.source for q in questions)), "topics": len({q.topic for q in questions}),
+        "topics_guessed": sum(q.topic_score is not None for q in questions),
+        "clusters": n_clusters, "in_larger_clusters": sum(n for n in Counter(q.cluster for q in questions).values() if n > 1),
+        "safety": {"questions": dict(Counter(q.safety for q in questions)),
+                   "answers": dict(Counter(a.safety for q in questions for a in q.answers))},
+        "aside": {name: len(rows) for name, rows in aside.items()}}
+    return Built(splits, rejected, aside, examples, figures)
 
 
-def _prepare(question: Question, min_chars: int, seen: set[str], found: Counter) -> tuple[Question | None, list]:
-    """One question cleaned and anonymised with the answers that survive, and what was rejected with reasons."""
-    def repair(text: str, least: int) -> tuple[Anonymised, str | None]:
-        cleaned, key = clean(text), "".join(filter(str.isalnum, text))
+def _reject(question: Question, reason: str, text: str, **more: str) -> dict[str, Any]:
+    """A line of rejected.jsonl; of the text only an anonymised excerpt is kept."""
+    return {"source": question.source, "question_id": question.question_id} | more | {
+        "reason": reason, "excerpt": anonymise(clean(text)[:400]).text[:40]}
+
+
+def _shown(text: str, found: Sequence[Found]) -> str:
+    """The surroundings of the first span found in ``text``, each span as its type and length: ``⟦电话 11⟧``."""
+    start = place = max(0, found[0].start - 30)
+    parts = ["…" if start else ""]
+    for span in found:
+        if span.start < start + 90:
+            parts += [text[place:span.start], f"⟦{span.kind} {span.end - span.start}⟧"]
+            place = span.end
+    return "".join([*parts, text[place:start + 90], "…"])
+
+
+def _commonest(rejected: Sequence[dict[str, Any]]) -> str:
+    """The three commonest reasons in words."""
+    counts = Counter(row["reason"] for row in rejected).most_common(3)
+    return "; ".join(f"{n} × {reason}" for reason, n in counts) or "nothing was rejected"
+
+
+def _prepare(question: Question, least: int, seen: set[int]) -> tuple[Question | None, list, dict[str, tuple]]:
+    """One question cleaned and anonymised, with the answers that survive (perhaps none); rejects with reasons; by id,
+    each kept text before anonymisation and the spans found in it."""
+    rejected, answers, texts = [], [], {}
+
+    def repair(text: str, least: int, what: str, name: str, **more: str) -> str | None:
+        cleaned = clean(text)
+        key = hash("".join(filter(str.isalnum, cleaned)))
         short = f"shorter than {least} characters" if len(cleaned) < least else None
         reason = noise(cleaned) or ("exact duplicate" if key in seen else short)
         seen.add(key)
-        return anonymise(cleaned), reason
-
-    name, answers, rejected = question.question_id, [], []
-    asked, reason = repair(question.question, 1)
-    if reason:
-        return None, [{"question_id": name, "reason": f"question: {reason}"}]
-    for answer in question.answers:
-        result, reason = repair(answer.text, min_chars)
         if reason:
-            rejected.append({"question_id": name, "answer_id": answer.answer_id, "reason": f"answer: {reason}"})
-        else:
-            answers.append(Answer(answer_id=answer.answer_id, text=result.text))
-            found.update(span.kind for span in result.found)
+            rejected.append(_reject(question, f"{what}: {reason}", cleaned, **more))
+            return None
+        result = anonymise(cleaned)
+        texts[name] = cleaned, result.found
+        return result.text
+
+    asked = repair(question.question, 1, "question", question.question_id)
+    if asked is None:
+        return None, rejected, {}
+    for answer in question.answers:
+        text = repair(answer.text, least, "answer", answer.answer_id, answer_id=answer.answer_id)
+        answers += [] if text is None else [answer.model_copy(update={"text": text})]
     if not answers:
-        return None, rejected + [{"question_id": name, "reason": "question: no answer left"}]
-    found.update(span.kind for span in asked.found)
-    return question.model_copy(update={"question": asked.text, "answers": answers}), rejected
+        rejected.append(_reject(question, "question: no answer left", question.question))
+    title = question.title and anonymise(clean(question.title)).text
+    return question.model_copy(update={"question": asked, "title": title, "answers": answers}), rejected, texts
+
+
+def _marked(questions: list[Question], params: Dataset, language: str) -> list[Question]:
+    """The questions with topic (where they bring none), cluster and safety levels."""
+    bare = [i for i, q in enumerate(questions) if not q.topic.strip()]
+    guessed = dict(zip(bare, topics.assign([questions[i].question for i in bare], params.topic_encoder,
+                                           params.topic_threshold, language)))
+    result = []
+    for i, (question, cluster) in enumerate(zip(questions, duplicates.clusters(questions, language))):
+        answers = [a.model_copy(update={"safety": safety.screen(a.text).level}) for a in question.answers]
+        topic, score = guessed.get(i, (question.topic, None))
+        result.append(question.model_copy(update={
+            "topic": topic, "topic_score": score, "cluster": cluster, "answers": answers,
+            "safety": safety.screen(question.question).level}))
+    return result
 
 
 def _split(questions: Sequence[Question], params: Dataset, seed: int) -> dict[str, list[Question]]:
-    """Questions by their own ``split``; those without one are drawn topic by topic, seeded."""
+    """Questions by their own ``split``, or that of another in their cluster; the other clusters are drawn topic by
+    topic, seeded: each goes whole to the first of test, dev and train that has room for it."""
+    given = {q.cluster: q.split for q in reversed(questions) if q.split}
+    topic_of = {q.cluster: q.topic for q in reversed(questions)}  # a cluster counts under its first question's topic
     splits: dict[str, list[Question]] = {name: [] for name in SPLITS}
-    by_topic: dict[str, list[Question]] = {}
+    by_topic: dict[str, dict[str | None, list[Question]]] = {}
     for question in questions:
-        (splits[question.split] if question.split else by_topic.setdefault(question.topic, [])).append(question)
-    for topic, rows in sorted(by_topic.items()):
-        rows = random.Random(f"{seed} {topic}").sample(rows, len(rows))
-        dev, test = (round(len(rows) * share) for share in (params.dev_fraction, params.test_fraction))
-        for name, part in (("test", rows[:test]), ("dev", rows[test:test + dev]), ("train", rows[test + dev:])):
-            splits[name] += [q.model_copy(update={"split": name}) for q in part]
+        if name := question.split or given.get(question.cluster):
+            splits[name].append(question.model_copy(update={"split": name}))
+        else:
+            groups = by_topic.setdefault(topic_of[question.cluster], {})
+            groups.setdefault(question.cluster, []).append(question)
+    for topic, groups in sorted(by_topic.items()):
+        size = sum(map(len, groups.values()))
+        room = {"test": round(size * params.test_fraction), "dev": round(size * params.dev_fraction), "train": size}
+        for rows in random.Random(f"{seed} {topic}").sample(list(groups.values()), len(groups)):
+            name = next(name for name, left in room.items() if left >= len(rows))
+            room[name] -= len(rows)
+            splits[name] += [q.model_copy(update={"split": name}) for q in rows]
     return splits

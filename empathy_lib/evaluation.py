@@ -13,7 +13,7 @@ from empathy_lib.params import Params
 from empathy_lib.schema import Question, read_jsonl, write_jsonl
 from empathy_lib.view import short
 
-TOKENIZERS = ("char", "jieba", "ascii")
+TOKENIZERS = {"zh": ("char", "jieba", "ascii"), "en": ("en", "char")}
 
 
 def systems(params: Params, run_folder: Path) -> dict[str, str | Path]:
@@ -58,7 +58,7 @@ def score_system(rows: Sequence[dict[str, Any]], questions: Sequence[Question], 
         "n": len(rows), "format_valid": valid["value"], "format": valid,
         "answer_chars": float(np.mean([len(p) for p in given])) if given else None,
         "longest_copy": {"mean": float(np.mean(copied)), "max": max(copied)} if given else None}
-    for tokenizer in TOKENIZERS:
+    for tokenizer in TOKENIZERS[params.language]:
         by_sample = metrics.score_samples(predictions, refs, tokenizer)
         scores = metrics.score(predictions, refs, tokenizer)
         # Distinct-1 is one figure of the system and is held fixed: questions drawn twice would bias it downwards.

@@ -15,7 +15,7 @@ from empathy_lib import ROOT
 
 # The blocks each stage's result depends on, beside the results of the stages before it (second tuple).
 STAGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "01_dataset": (("seed", "dataset"), ()),
+    "01_dataset": (("seed", "language", "dataset"), ()),
     "02_coe": (("seed", "coe"), ("01_dataset",)),
     "03_sft": (("seed", "policy", "view", "demo_model", "sft"), ("01_dataset", "02_coe")),
     "04_reward_model": (("seed", "reward_model"), ("01_dataset",)),
@@ -72,10 +72,13 @@ class DemoModel(Block):
 
 
 class Dataset(Block):
-    source: str | list[str] = P("'bundled', a JSON Lines file in the kit's schema, or 'cpsycoun:<file>'; or a list")
+    source: str | list[str] = P("'bundled', a file in our schema, '<adapter>:<file>' (see sources.py); or a list")
     min_answer_chars: int = P("shorter answers are dropped", "chars", ge=0)
     dev_fraction: Fraction = P("share of questions held out for choosing (where the source has no split)")
     test_fraction: Fraction = P("share of questions held out for the final figures (likewise)")
+    topic_encoder: str = P("what guesses missing topics: 'tfidf' or a SentenceTransformer's name or folder")
+    topic_threshold: Fraction = P("cosine to the nearest topic below which a question is 其他")
+    crisis_in_training: bool = P("train on questions that the crisis screen marks 'crisis'")
     max_questions: PositiveInt | None = P("use this many questions (null: all)", "questions")
 
 
@@ -130,6 +133,7 @@ class Params(Block):
     run: str = P("name of the run: its folder under outputs/", pattern=r"^[\w.-]+$")
     outputs: str = P("folder of all runs")
     seed: int = P("seeds every random choice", ge=0)
+    language: Literal["zh", "en"] = P("of the questions: prompt, tokenizers, shingles, topics")
     policy: Policy
     view: View
     demo_model: DemoModel | None

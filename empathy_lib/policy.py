@@ -12,7 +12,8 @@ from empathy_lib.run import building, checkpoint
 from empathy_lib.schema import read_jsonl, write_jsonl
 from empathy_lib.view import short
 
-SYSTEM = (BUNDLED / "prompts" / "policy_zh.txt").read_text(encoding="utf-8").strip()
+SYSTEM = {language: (BUNDLED / "prompts" / f"policy_{language}.txt").read_text(encoding="utf-8").strip()
+          for language in ("zh", "en")}
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -44,7 +45,7 @@ def dtype(params: Params) -> Any:
 
 def prompt(tokenizer: Any, question: str, params: Params) -> str:
     """What the model continues: the chat template, with Qwen3's ``<think>`` block closed so that none leaks out."""
-    messages = [{"role": "system", "content": SYSTEM},
+    messages = [{"role": "system", "content": SYSTEM[params.language]},
                 {"role": "user", "content": short(question, params.view.question_chars)}]
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False)
 

@@ -12,16 +12,20 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 SPLITS = ("train", "dev", "test")
+Level = Literal["none", "concern", "crisis"]
 
 
 class Answer(BaseModel, strict=True):
-    """One reply to a question."""
+    """One reply to a question; ``safety`` is the crisis screen's level, ``upvotes`` the readers' where there are any."""
     answer_id: str
     text: str
+    upvotes: int | None = None
+    safety: Level | None = None
 
 
 class Question(BaseModel, strict=True):
-    """A long counselling text with its answers; no field is coerced to another type."""
+    """A long counselling text with its answers; no field is coerced to another type. Construction adds ``source``, the
+    ``cluster`` of near-duplicates it is in, its ``safety`` level, and ``topic_score`` where the topic was guessed."""
     question_id: str
     question: str
     topic: str
@@ -30,6 +34,9 @@ class Question(BaseModel, strict=True):
     subtopic: str | None = None
     split: Literal["train", "dev", "test"] | None = None
     source: str | None = None
+    cluster: str | None = None
+    safety: Level | None = None
+    topic_score: float | None = None
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
@@ -45,18 +52,28 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
 def read_questions(path: str | Path) -> tuple[list[Question], list[dict[str, Any]]]:
     """The questions of a JSON Lines file, and the rejected lines as ``{"file", "line", "reason"}`` (never their text).
     A record that breaks a rule is rejected whole and reading goes on; of two equal ids the first stays."""
+    return validate(read_lines(path), Path(path).name)
+
+
+def validate(rows: Iterable[tuple[int, Any]], file: str) -> tuple[list[Question], list[dict[str, Any]]]:
+    """Numbered records (a line as bytes, a dict, or the exception that reading it raised) as questions and rejects."""
     questions, rejected = {}, []
-    for number, line in read_lines(path):
+    for number, row in rows:
         try:
-            question = Question.model_validate_json(line.decode("utf-8"))
+            if isinstance(row, Exception):
+                raise row
+            question = Question.model_validate_json(row.decode("utf-8")) if isinstance(row, bytes) \
+                else Question.model_validate(row)
             known = questions.setdefault(question.question_id, question)
             reason = None if known is question else f"question_id {question.question_id!r} occurs before"
         except UnicodeDecodeError as error:
             reason = f"not UTF-8 (byte {error.start})"
         except ValidationError as error:  # its message without the input, which may be personal
             reason = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'line'}: {e['msg']}" for e in error.errors())
+        except ValueError as error:
+            reason = str(error)
         if reason:
-            rejected.append({"file": Path(path).name, "line": number, "reason": reason})
+            rejected.append({"file": file, "line": number, "reason": reason})
     return list(questions.values()), rejected
 
 

@@ -12,7 +12,7 @@ def short(text: str, limit: int | None) -> str:
     if limit is None or len(text) <= limit:
         return text
     taken = ""
-    for sentence in re.findall(r"[^。！？!?…\n]*[。！？!?…\n]*[”」』）)]*", text):
+    for sentence in re.findall(r"(?:[^。！？!?….\n]|\.(?!\s|$))*(?:[。！？!?…\n]|\.(?=\s|$))*[”」』）)\"]* *", text):
         if taken and len(taken + sentence.rstrip()) > limit:
             break
         taken += sentence

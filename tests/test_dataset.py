@@ -2,13 +2,16 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from empathy_lib import BUNDLED, topics
 from empathy_lib.anonymise import anonymise
-from empathy_lib.cleaning import clean, noise
 from empathy_lib.dataset import DatasetError, build
 from empathy_lib.params import load_params
-from empathy_lib.schema import SPLITS
+from empathy_lib.reward_model import new_encoder
+from empathy_lib.safety import screen
+from empathy_lib.schema import SPLITS, read_questions
 
 LONG = "你说的那种累，是连周末都像欠着谁的债，{}。" + "把它写下来已经不容易，先别急着解释给谁听，今晚能早一点关灯就早一点关灯，剩下的明天再说，好吗。" * 2
 
@@ -40,82 +43,132 @@ def test_what_is_no_personal_data_stays(text):
     assert anonymise(text) == (text, [])
 
 
-def test_clean():
-    assert clean("<p>你好&nbsp;世界</p><br/>第二段&amp;<b>粗</b>") == "你好 世界\n第二段&粗"
-    assert clean("ＡＢ１２，好。。。。！！！！\u200b\x07") == "AB12，好。！"
-    assert clean("我……不知道") == "我……不知道"
-    assert clean("3 < 5 而且 x > 2") == "3 < 5 而且 x > 2"
+BUNDLED_QUESTIONS = read_questions(BUNDLED / "questions.jsonl")[0]
 
 
-def test_noise():
-    assert noise("需要的加我微信领取资料") == "advertising"
-    assert noise("1234567890!!!!####$$$$") == "gibberish"
-    assert noise("好难过" * 30) == "repetition"
-    assert noise("昨天她在微信里跟我说，以后别联系了。") is None
-
-
-def build_from(tmp_path: Path, records: list, **overrides):
+def build_from(tmp_path: Path, records: list, language: str = "zh", **overrides):
     (tmp_path / "q.jsonl").write_text("\n".join(r if isinstance(r, str) else json.dumps(r, ensure_ascii=False) for r in records))
     params = load_params("params/smoke.yaml", {"dataset": {"source": str(tmp_path / "q.jsonl")} | overrides}).dataset
-    return build(params, seed=1)
+    return build(params, language, seed=1)
 
 
 def record(i, **changes):
-    return {"question_id": f"q{i}", "question": f"第{i}天，我还是睡不着，翻来覆去想那句话。", "topic": "ab"[i % 2],
-            "answers": [{"answer_id": f"q{i}-a", "text": LONG.format(i)}]} | changes
+    """A bundled question without its split, under one of two topics."""
+    q = BUNDLED_QUESTIONS[i]
+    return {"question_id": f"q{i}", "question": q.question, "topic": "ab"[i % 2],
+            "answers": [{"answer_id": f"q{i}-{n}", "text": a.text} for n, a in enumerate(q.answers)]} | changes
+
+
+CALM = [i for i, q in enumerate(BUNDLED_QUESTIONS) if screen(q.question).level == "none"][:60]
 
 
 def test_build_keeps_drops_and_accounts_for_everything(tmp_path):
-    good = [record(i) for i in range(40)]
+    good = [record(i) for i in CALM[:40]]
     dirty = [
-        record(50, question="我电话13912345678，晚上老是睡不着，想找个人说说话。"),
-        record(51, answers=[{"answer_id": "x", "text": "太短"}]),
-        record(52, answers=[{"answer_id": "x", "text": LONG.format("想聊就加我微信abc12345")}]),
-        record(53, question=good[0]["question"]),
+        record(50, question_id="pii", question="我电话13912345678，晚上老是睡不着，想找个人说说话。"),
+        record(51, question_id="short", answers=[{"answer_id": "x", "text": "太短"}]),
+        record(52, question_id="ad", answers=[{"answer_id": "x", "text": LONG.format("想聊就加我微信abc12345")}]),
+        record(53, question_id="same", question=good[0]["question"]),
         "not json",
     ]
-    splits, rejected, figures = build_from(tmp_path, good + dirty)
+    built = build_from(tmp_path, good + dirty)
+    splits, figures = built.splits, built.figures
     kept = {q.question_id: q for rows in splits.values() for q in rows}
-    assert set(kept) == {f"q{i}" for i in range(40)} | {"q50"}
-    assert "[电话]" in kept["q50"].question and "139" not in json.dumps([q.model_dump() for q in kept.values()])
-    reasons = {r.get("answer_id") or r.get("question_id") or r["line"]: r["reason"] for r in rejected}
-    assert reasons["q51"] == reasons["q52"] == "question: no answer left"
-    assert reasons["q53"] == "question: exact duplicate" and 45 in reasons
-    assert figures["funnel"]["lines read"] == 45 and figures["funnel"]["questions kept"] == 41
+    assert set(kept) == {r["question_id"] for r in good} | {"pii"}
+    assert "[电话]" in kept["pii"].question
+    everything = json.dumps([q.model_dump() for q in kept.values()] + [built.rejected, built.aside, built.examples], ensure_ascii=False)
+    assert "139123" not in everything and "abc12345" not in everything
+    assert built.examples[-1] == {"id": "pii", "text": "我电话⟦电话 11⟧，晚上老是睡不着，想找个人说说话。…"}
+    reasons = {r.get("answer_id") or r.get("question_id") or r["line"]: r["reason"] for r in built.rejected}
+    assert reasons["short"] == reasons["ad"] == "question: no answer left" and reasons["x"] == "answer: advertising: contact"
+    assert reasons["same"] == "question: exact duplicate" and 45 in reasons
+    assert {r["question_id"] for r in built.aside["unanswered"]} == {"short", "ad"} and figures["aside"]["unanswered"] == 2
+    assert figures["funnel"]["records read"] == 45 and figures["funnel"]["questions kept"] == 41
     assert figures["found"]["电话"] == 1
     for name, share in zip(("dev", "test"), (0.1, 0.2)):
         assert len(splits[name]) == pytest.approx(41 * share, abs=2)
-    assert all(q.split == name for name in SPLITS for q in splits[name])
+    assert all(q.split == name and q.cluster and q.source == "q" and q.safety for name in SPLITS for q in splits[name])
     assert {q.topic for q in splits["test"]} == {"a", "b"}  # stratified
-    again, _, _ = build_from(tmp_path, good + dirty)
-    assert again == splits
+    assert build_from(tmp_path, good + dirty) == built
+
+
+def test_near_duplicates_stay_in_one_split_and_given_splits_that_part_them_fail(tmp_path):
+    good = [record(i) for i in CALM]
+    copies = [record(i, question_id=f"copy{i}", question=good[n]["question"][:-9] + "谁能告诉我怎么办") for n, i in enumerate(range(200, 230))]
+    built = build_from(tmp_path, good + copies)
+    place = {q.question_id: (q.cluster, name) for name, rows in built.splits.items() for q in rows}
+    for n, i in enumerate(range(200, 230)):
+        assert place[f"copy{i}"] == place[good[n]["question_id"]]
+    assert built.figures["in_larger_clusters"] == 60 and len(built.splits["test"]) == pytest.approx(18, abs=3)
+    parted = [r | {"split": "train"} for r in good[:30]] + [r | {"split": "test"} for r in copies] + [record(260, split="dev")]
+    with pytest.raises(DatasetError, match="30 clusters of near-duplicates lie in several splits.*leave 'split' out"):
+        build_from(tmp_path, parted)
+
+
+def test_crisis_questions_are_kept_out_of_training_and_counted(tmp_path):
+    crisis = "药我已经攒够了，今晚就吃下去，谁也别来找我。" + BUNDLED_QUESTIONS[70].question
+    rows = [record(i, split="train") for i in CALM[:5]] + [record(i, split=n) for i, n in zip(CALM[5:7], ("dev", "test"))]
+    rows += [record(70, question=crisis, split="train")]
+    built = build_from(tmp_path, rows)
+    assert [q["question_id"] for q in built.aside["crisis"]] == ["q70"] and "q70" not in {q.question_id for q in built.splits["train"]}
+    assert built.figures["safety"]["questions"]["crisis"] == 1 and built.figures["aside"]["crisis"] == 1
+    kept = build_from(tmp_path, rows, crisis_in_training=True)
+    assert "q70" in {q.question_id for q in kept.splits["train"]} and not kept.aside["crisis"]
+
+
+def test_topics_for_questions_that_bring_none(tmp_path):
+    rows = [record(i, topic="") for i in CALM[:40]]
+    built = build_from(tmp_path, rows, topic_threshold=0.15)
+    questions = [q for part in built.splits.values() for q in part]
+    slugs = {t["slug"] for t in topics.catalogue()}
+    assert len(slugs) == 29 and {q.topic for q in questions} <= slugs | {topics.OTHER}
+    assert all((q.topic == topics.OTHER) == (q.topic_score < 0.15) for q in questions) and built.figures["topics_guessed"] == 40
+
+
+def test_topics_beat_chance_and_take_any_sentence_encoder(tmp_path):
+    test = [q for q in BUNDLED_QUESTIONS if q.split == "test"]
+    guessed = [topic for topic, _ in topics.assign([q.question for q in test], "tfidf", 0.0, "zh")]
+    assert np.mean([g == q.topic for g, q in zip(guessed, test)]) > 4 / 29  # measured: .24
+    new_encoder(load_params("params/smoke.yaml"), [q.question for q in BUNDLED_QUESTIONS]).save_pretrained(str(tmp_path / "encoder"))
+    found = topics.assign(["我睡不着", "考试"], str(tmp_path / "encoder"), -1.0, "zh")
+    assert len(found) == 2 and all(-1 <= score <= 1 for _, score in found)
+    (exams, _), = topics.assign(["I failed my exams"], "tfidf", 0.1, "en")
+    assert exams == "exams"
+
+
+def test_several_sources_and_the_first_of_equal_ids(tmp_path):
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(record(i)) for i in CALM[:20]))
+    (tmp_path / "b.jsonl").write_text("\n".join(json.dumps(record(i)) for i in CALM[19:40]))
+    params = load_params("params/smoke.yaml", {"dataset.source": [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]}).dataset
+    built = build(params, "zh", 1)
+    assert built.figures["sources"] == {"a": 20, "b": 20}
+    assert [r["reason"] for r in built.rejected] == ["question: its id occurs in an earlier source"]
+
+
+def test_english(tmp_path):
+    story = "My brother stopped calling after our father died, and every {} I sit by the phone and wonder what I did. {}"
+    reply = "Losing him twice, that is how it sounds to me: once at the funeral, and again in the silence of {}. {}"
+    words = ["winter", "kitchen", "letters", "garden", "harbour", "violin", "bakery", "station", "meadow", "mirror"]
+    fill = [" ".join(f"{w} {v} {i * j}" for j, v in enumerate(words)) for i, w in enumerate(words, 2)]
+    rows = [{"question_id": f"e{i}", "question": story.format(w, fill[i]), "topic": "grief",
+             "answers": [{"answer_id": f"e{i}a", "text": reply.format(w, fill[-1 - i][::-1])}]} for i, w in enumerate(words)]
+    built = build_from(tmp_path, rows, "en")
+    assert sum(map(len, built.splits.values())) == 10
 
 
 def test_nothing_survives_or_no_file_is_a_clear_error(tmp_path):
-    with pytest.raises(DatasetError, match="rejected.jsonl"):
-        build_from(tmp_path, [record(i, answers=[{"answer_id": "x", "text": "短"}]) for i in range(9)])
+    with pytest.raises(DatasetError, match="9 × question: no answer left.*rejected.jsonl"):
+        build_from(tmp_path, [record(i, answers=[{"answer_id": "x", "text": f"短{i}"}]) for i in range(9)])
     with pytest.raises(DatasetError, match="nowhere.jsonl.*bundled"):
         build_from(tmp_path, [], source="nowhere.jsonl")
 
 
-def test_cpsycoun_adapter(tmp_path):
-    turns = [{"role": "client", "content": "我睡不着"}, {"role": "counselor", "content": LONG.format("嗯")},
-             {"role": "client", "content": "{}"}]
-    rows = [json.dumps({"source_id": f"c{i}", "turns": turns[:2] + [turns[2] | {"content": f"第{i}次了"}]}) for i in range(20)]
-    rows += ['{"source_id": "x", "turns": []}', '{"turns": 3}']
-    (tmp_path / "d.jsonl").write_text("\n".join(rows))
-    params = load_params("params/smoke.yaml", {"dataset.source": f"cpsycoun:{tmp_path}/d.jsonl"}).dataset
-    with pytest.raises(DatasetError):  # twenty times the same counsellor text: exact duplicates
-        build(params, 1)
-    rows = [row.replace(json.dumps(LONG.format("嗯"))[1:-1], json.dumps(LONG.format(i))[1:-1]) for i, row in enumerate(rows)]
-    (tmp_path / "d.jsonl").write_text("\n".join(rows))
-    splits, rejected, _ = build(params, 1)
-    assert sum(map(len, splits.values())) == 20 and len(rejected) == 2
-    assert splits["train"][0].question.startswith("我睡不着\n第")
-
-
-@pytest.mark.skipif("KIT_REAL_DATA" not in os.environ, reason="set KIT_REAL_DATA to a folder with zh_cpsycound.jsonl.gz")
-def test_real_dialogues():
-    path = Path(os.environ["KIT_REAL_DATA"], "zh_cpsycound.jsonl.gz")
-    splits, rejected, figures = build(load_params("params/smoke.yaml", {"dataset.source": f"cpsycoun:{path}"}).dataset, 42)
-    assert figures["funnel"]["lines read"] == 3084 and figures["funnel"]["questions kept"] > 2900
+@pytest.mark.skipif("KIT_REAL_DATA" not in os.environ, reason="set KIT_REAL_DATA to a folder with the public files")
+def test_real_data():
+    folder = os.environ["KIT_REAL_DATA"]
+    sources = [f"cpsycoun:{folder}/zh_cpsycound.jsonl.gz", f"emollm:{folder}/zh_emollm_data.jsonl.gz"]
+    figures = build(load_params("params/smoke.yaml", {"dataset.source": sources}).dataset, "zh", 42).figures
+    assert figures["funnel"]["records read"] == 4680 and figures["funnel"]["questions kept"] > 4600
+    english = load_params("params/smoke.yaml", {"dataset.source": f"counselchat:{folder}/en_counselchat_2020.jsonl.gz"}).dataset
+    figures = build(english, "en", 42).figures
+    assert figures["funnel"]["answers read"] == 2121 and figures["funnel"]["answers kept"] > 1900 and figures["found"]["链接"] > 100
