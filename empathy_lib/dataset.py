@@ -4,6 +4,7 @@ Source: arXiv 2509.14851, "Empathy-QA"; the rules behind each step, and the spli
 import random
 from collections import Counter
 from collections.abc import Sequence
+from multiprocessing import Pool
 from typing import Any, NamedTuple
 
 from tqdm.auto import tqdm
@@ -53,23 +54,23 @@ def build(params: Dataset, language: str, seed: int) -> Built:
         rejected += [{"source": read.name} | reject for reject in read.rejected]
         unanswered += [{key: anonymise(clean(str(row.get(key, "")))).text for key in ("question_id", "question", "topic")}
                        | {"source": read.name} for row in read.unanswered]
+        texts = (text for q in read.questions for text in (q.question, *(a.text for a in q.answers)))
         bar = tqdm(read.questions, desc=f"01_dataset {read.name}", unit="question")
-        for question in bar:
-            if question.question_id in kept:
-                rejected.append(_reject(question, "question: its id occurs in an earlier source", question.question))
-                continue
-            result, reasons, texts = _prepare(question, params.min_answer_chars, seen)
-            rejected += reasons
-            for name, (text, spans) in texts.items():
-                found.update(span.kind for span in spans)
-                if spans and len(examples) < 10:
-                    examples.append({"id": name, "text": _shown(text, spans)})
-            if result and result.answers:
-                kept[question.question_id] = result
-            elif result:
-                unanswered.append(result.model_dump(include={"question_id", "question", "topic", "source"}))
-            if len(kept) % 100 == 0:
-                bar.set_postfix(kept=len(kept), rejected=len(rejected), refresh=False)
+        with Pool() as pool:  # texts are treated on all cores; the order, and so the result, is that of one core
+            treated = pool.imap(_treated, texts, chunksize=100)
+            for question in bar:
+                items = [next(treated) for _ in range(1 + len(question.answers))]
+                if question.question_id in kept:
+                    rejected.append(_reject(question, "question: its id occurs in an earlier source", items[0][2]))
+                    continue
+                result, reasons = _prepare(question, items, params.min_answer_chars, seen, found, examples)
+                rejected += reasons
+                if result and result.answers:
+                    kept[question.question_id] = result
+                elif result:
+                    unanswered.append(result.model_dump(include={"question_id", "question", "topic", "source"}))
+                if bar.n % 100 == 0:
+                    bar.set_postfix(kept=len(kept), rejected=len(rejected), refresh=False)
     questions = _marked(list(kept.values())[:params.max_questions], params, language)
     splits = _split(questions, params, seed)
     try:
@@ -98,10 +99,16 @@ def build(params: Dataset, language: str, seed: int) -> Built:
     return Built(splits, rejected, aside, examples, figures)
 
 
+def _treated(text: str) -> tuple[str, str | None, str, list[Found], str]:
+    """One text cleaned, why it is noise (or None), without personal data, the spans found, the level of crisis."""
+    cleaned = clean(text)
+    result = anonymise(cleaned)
+    return cleaned, noise(cleaned), result.text, result.found, safety.screen(result.text).level
+
+
 def _reject(question: Question, reason: str, text: str, **more: str) -> dict[str, Any]:
-    """A line of rejected.jsonl; of the text only an anonymised excerpt is kept."""
-    return {"source": question.source, "question_id": question.question_id} | more | {
-        "reason": reason, "excerpt": anonymise(clean(text)[:400]).text[:40]}
+    """A line of rejected.jsonl; of the (anonymised) text only an excerpt is kept."""
+    return {"source": question.source, "question_id": question.question_id} | more | {"reason": reason, "excerpt": text[:40]}
 
 
 def _shown(text: str, found: Sequence[Found]) -> str:
@@ -121,48 +128,47 @@ def _commonest(rejected: Sequence[dict[str, Any]]) -> str:
     return "; ".join(f"{n} × {reason}" for reason, n in counts) or "nothing was rejected"
 
 
-def _prepare(question: Question, least: int, seen: set[int]) -> tuple[Question | None, list, dict[str, tuple]]:
-    """One question cleaned and anonymised, with the answers that survive (perhaps none); rejects with reasons; by id,
-    each kept text before anonymisation and the spans found in it."""
-    rejected, answers, texts = [], [], {}
+def _prepare(question: Question, treated: Sequence[tuple], least: int, seen: set[int], found: Counter,
+             examples: list[dict[str, str]]) -> tuple[Question | None, list[dict[str, Any]]]:
+    """A question with the answers that survive (perhaps none), or None, and rejects with reasons; ``treated``: the
+    question and then its answers as ``_treated`` returns them. Counts what it keeps in ``found`` and ``examples``."""
+    rejected: list[dict[str, Any]] = []
 
-    def repair(text: str, least: int, what: str, name: str, **more: str) -> str | None:
-        cleaned = clean(text)
+    def survives(item: tuple, least: int, what: str, name: str, **more: str) -> bool:
+        cleaned, reason, text, spans, _ = item
         key = hash("".join(filter(str.isalnum, cleaned)))
         short = f"shorter than {least} characters" if len(cleaned) < least else None
-        reason = noise(cleaned) or ("exact duplicate" if key in seen else short)
+        reason = reason or ("exact duplicate" if key in seen else short)
         seen.add(key)
         if reason:
-            rejected.append(_reject(question, f"{what}: {reason}", cleaned, **more))
-            return None
-        result = anonymise(cleaned)
-        texts[name] = cleaned, result.found
-        return result.text
+            rejected.append(_reject(question, f"{what}: {reason}", text, **more))
+            return False
+        found.update(span.kind for span in spans)
+        if spans and len(examples) < 10:
+            examples.append({"id": name, "text": _shown(cleaned, spans)})
+        return True
 
-    asked = repair(question.question, 1, "question", question.question_id)
-    if asked is None:
-        return None, rejected, {}
-    for answer in question.answers:
-        text = repair(answer.text, least, "answer", answer.answer_id, answer_id=answer.answer_id)
-        answers += [] if text is None else [answer.model_copy(update={"text": text})]
+    if not survives(treated[0], 1, "question", question.question_id):
+        return None, rejected
+    answers = [answer.model_copy(update={"text": item[2], "safety": item[4]})
+               for answer, item in zip(question.answers, treated[1:])
+               if survives(item, least, "answer", answer.answer_id, answer_id=answer.answer_id)]
+    asked, level = treated[0][2], treated[0][4]
     if not answers:
-        rejected.append(_reject(question, "question: no answer left", question.question))
+        rejected.append(_reject(question, "question: no answer left", asked))
     title = question.title and anonymise(clean(question.title)).text
-    return question.model_copy(update={"question": asked, "title": title, "answers": answers}), rejected, texts
+    return question.model_copy(update={"question": asked, "title": title, "safety": level, "answers": answers}), rejected
 
 
 def _marked(questions: list[Question], params: Dataset, language: str) -> list[Question]:
-    """The questions with topic (where they bring none), cluster and safety levels."""
+    """The questions with their cluster, and with a topic where they bring none."""
     bare = [i for i, q in enumerate(questions) if not q.topic.strip()]
     guessed = dict(zip(bare, topics.assign([questions[i].question for i in bare], params.topic_encoder,
                                            params.topic_threshold, language)))
     result = []
     for i, (question, cluster) in enumerate(zip(questions, duplicates.clusters(questions, language))):
-        answers = [a.model_copy(update={"safety": safety.screen(a.text).level}) for a in question.answers]
         topic, score = guessed.get(i, (question.topic, None))
-        result.append(question.model_copy(update={
-            "topic": topic, "topic_score": score, "cluster": cluster, "answers": answers,
-            "safety": safety.screen(question.question).level}))
+        result.append(question.model_copy(update={"topic": topic, "topic_score": score, "cluster": cluster}))
     return result
 
 

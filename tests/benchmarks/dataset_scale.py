@@ -6,9 +6,10 @@ builds synthetic corpora of 10,000, 40,000 and 168,470 answers, each in a fresh 
 an environment with py-data-juicer, scipy, ftfy and selectolax: it runs on the same rows, one size after the other, as
 long as it needs less than JUICER_LIMIT; the kit's own patterns for personal data and advertising are given to it.
 
-Figures: ``seconds`` of the whole process, ``cpu_seconds`` on all cores, ``build_seconds`` of ``build`` alone, ``peak_mb`` of resident memory, the sum
-over the process and its children (sampled, shared pages counted in each), ``recall`` of each planted kind with its
-variants as [found, planted], ``harmed``: texts lost that should have survived. ``slope``: of log seconds on log answers.
+Figures: ``seconds`` of the whole process, start-up and files included, ``cpu_seconds`` on all cores,
+``peak_mb`` of resident memory, the sum over the process and its children (sampled; shared pages count in each),
+``recall`` of the planted items, ``found``: [found, planted] of each kind and variant, ``harmed``: what should have
+survived; ``slope``: of log seconds on log answers.
 """
 
 import argparse
@@ -47,24 +48,22 @@ KIT = "import sys; sys.path.insert(0, sys.argv[1]); import dataset_scale; datase
 def build(source: str, folder: str) -> None:
     """Run the kit on a file and write what it returns; this is what the child process does."""
     params = load_params(ROOT / "params" / "paper.yaml", {"dataset": {"source": source}})
-    start = time.perf_counter()
     built = dataset.build(params.dataset, params.language, SEED)
-    seconds = time.perf_counter() - start
     for name, rows in (built.splits | built.aside).items():
         write_jsonl(Path(folder, f"{name}.jsonl"), rows)
-    write_json(Path(folder, "figures.json"), {"build_seconds": seconds, "rejected": built.figures["rejected"]})
 
 
 def measured(command: list[str], log: Path) -> dict[str, float]:
     """Seconds, processor seconds and peak memory of a command and its children; its output goes to a log file."""
     start, before, peak = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN), 0
-    with open(log, "w") as file, psutil.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=log.parent) as process:
+    with open(log, "w") as file:
+        process = psutil.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=log.parent)
         while process.poll() is None:
             try:
                 peak = max(peak, sum(p.memory_info().rss for p in [process, *process.children(recursive=True)]))
             except psutil.NoSuchProcess:
                 pass
-            time.sleep(.05)
+            time.sleep(.2)
         seconds = time.perf_counter() - start
     if process.returncode:
         raise SystemExit(f"{' '.join(command[:3])} … failed:\n{log.read_text(errors='replace')[-3000:]}")
@@ -83,7 +82,7 @@ def run_kit(folder: Path) -> tuple[dict, dict[str, str], dict[str, tuple]]:
             texts[question["question_id"]] = question["question"]
             texts |= {answer["answer_id"]: answer["text"] for answer in question["answers"]}
             places[question["question_id"]] = question["cluster"], split.replace("crisis", "train")
-    return figures | json.loads((folder / "figures.json").read_text()), texts, places
+    return figures, texts, places
 
 
 def recipe(folder: Path) -> dict:
@@ -114,8 +113,7 @@ def run_juicer(python: str, folder: Path) -> tuple[dict, dict[str, str]]:
     (folder / "recipe.yaml").write_text(json.dumps(recipe(folder)))  # JSON is YAML
     figures = measured([python, "-m", "data_juicer.tools.process_data", "--config", str(folder / "recipe.yaml")],
                        folder / "juicer.log")
-    texts = {row["id"]: row["text"] for row in read_jsonl(folder / "juicer" / "rows.jsonl")}
-    return figures, texts
+    return figures, {row["id"]: row["text"] for row in read_jsonl(folder / "juicer" / "rows.jsonl")}
 
 
 def plain(text: str) -> str:
@@ -168,18 +166,12 @@ def scores(folder: Path, texts: dict[str, str], places: dict[str, tuple] | None 
     return {"recall": round(overall, 4), "found": dict(sorted(counts.items())), "harmed": dict(harmed)}
 
 
-def slope(rows: list[dict], key: str) -> float:
-    """How cost grows with size: 1 is linear, 2 quadratic."""
-    logs = [[math.log(row[name]) for row in rows] for name in ("answers", key)]
-    return round(statistics.linear_regression(*logs).slope, 2)
-
-
 def note(rows: list[dict], name: str, *parts: dict) -> dict:
     """Add a row to the result and print it, with the kinds below it."""
     row = {key: value for part in parts for key, value in part.items()}
     rows.append(row)
-    print(f"{name:<13}{row['answers']:>8}{row['seconds']:>9.1f}{row['cpu_seconds']:>8.1f}{row['records'] / row['seconds']:>10.0f}{row['peak_mb']:>8}"
-          f"{row['recall']:>8.3f}  harmed: {row['harmed']}")
+    print(f"{name:<13}{row['answers']:>8}{row['seconds']:>9.1f}{row['cpu_seconds']:>8.1f}"
+          f"{row['records'] / row['seconds']:>10.0f}{row['peak_mb']:>8}{row['recall']:>8.3f}  harmed: {row['harmed']}")
     print("   found " + ", ".join(f"{k} {f}/{n}" for k, (f, n) in row["found"].items() if ": " not in k), flush=True)
     return row
 
@@ -189,12 +181,12 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--juicer", metavar="PYTHON", help="python of an environment with py-data-juicer")
     arguments = parser.parse_args()
-    result = {"seed": SEED, "goals": GOALS, "kit": [], "juicer": [], "machine": {
+    result = {"seed": SEED, "goals": GOALS, "kit": [], "juicer": [], "slope": {}, "machine": {
         "platform": platform.platform(), "cores": os.cpu_count(), "memory_gb": psutil.virtual_memory().total // 10**9},
         "versions": {"python": platform.python_version()} | {n: version(n) for n in ("numpy", "pydantic", "rensa")}}
     if arguments.juicer:
-        code = "from importlib.metadata import version; print(version('py-data-juicer'))"
-        result["versions"]["py-data-juicer"] = subprocess.check_output([arguments.juicer, "-c", code], text=True).strip()
+        code = "from importlib.metadata import version; print(version('py-data-juicer'), end='')"
+        result["versions"]["py-data-juicer"] = subprocess.check_output([arguments.juicer, "-c", code], text=True)
     print(f"{'':<13}{'answers':>8}{'seconds':>9}{'cpu s':>8}{'records/s':>10}{'peak MB':>8}{'recall':>8}")
     expected = 0.  # seconds an answer that Data-Juicer may need
     for answers in SIZES:
@@ -211,8 +203,9 @@ def main() -> None:
                 print(f"   the kit is {figures['kit_times_faster']} times faster", flush=True)
                 expected = figures["seconds"] / answers
         write_json(arguments.out, result)
-    result["slope"] = {"kit": slope(result["kit"], "seconds"), "kit_build": slope(result["kit"], "build_seconds")} | (
-        {"juicer": slope(result["juicer"], "seconds")} if arguments.juicer else {})
+    for name in filter(result.get, ("kit", "juicer")):  # 1 is linear, 2 quadratic
+        logs = [[math.log(row[key]) for row in result[name]] for key in ("answers", "seconds")]
+        result["slope"][name] = round(statistics.linear_regression(*logs).slope, 2)
     write_json(arguments.out, result)
     print("slope of log seconds on log answers:", result["slope"])
 

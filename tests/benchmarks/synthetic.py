@@ -65,32 +65,26 @@ def corpus(answers: int, seed: int) -> tuple[list[dict], list[dict]]:
     for owner in owners:
         name = f"{owner['question_id']}-a{len(owner['answers']) + 1}"
         owner["answers"].append({"answer_id": name, "text": _body(rng, clauses, "answer")})
-    free = {"question": list(range(n)),
-            "answer": [(i, j) for i, q in enumerate(questions) for j in range(len(q["answers"]))]}
-    for places in free.values():
-        rng.shuffle(places)
+    # where a text lies: the record, its field, the ids for the truth
+    slots = {"question": [(q, "question", {"question_id": q["question_id"]}) for q in questions],
+             "answer": [(a, "text", {"question_id": q["question_id"], "answer_id": a["answer_id"]})
+                        for q in questions for a in q["answers"]]}
+    free = {level: rng.sample(range(len(found)), len(found)) for level, found in slots.items()}
     truth = []
     for kind, rate in RATES.items():
         level = "question" if kind.endswith("question") else "answer"
-        for _ in range(round(rate * (n if level == "question" else answers))):
-            item = {"kind": kind.removesuffix(" question") if "personal" in kind else kind}
-            place, text = free[level].pop(), lambda p: questions[p]["question"] if level == "question" else \
-                questions[p[0]]["answers"][p[1]]["text"]
-            if "duplicate" in kind:
+        for _ in range(round(rate * len(slots[level]))):
+            place, source = free[level].pop(), {}
+            if "duplicate" in kind:  # the later of two texts becomes a copy of the earlier one
                 first, place = sorted((place, free[level].pop()))
-                i, j = first if level == "answer" else (first, 0)
-                item["original"] = questions[i]["answers"][j]["answer_id"] if level == "answer" else f"q{i:05}"
-                new, extra = _duplicate(rng, text(first), clauses[level], near="near" in kind)
-            else:
-                new, extra = _dirty(rng, item["kind"], text(place), clauses[level])
-            i, j = place if level == "answer" else (place, 0)
-            item |= {"variant": "", "question_id": f"q{i:05}"} | extra
-            if level == "answer":
-                item["answer_id"] = questions[i]["answers"][j]["answer_id"]
-                questions[i]["answers"][j]["text"] = new
-            else:
-                questions[i]["question"] = new
-            truth.append(item)
+                original, field, ids = slots[level][first]
+                source = {"original": ids.get("answer_id") or ids["question_id"]}
+                new, extra = _duplicate(rng, original[field], clauses[level], near="near" in kind)
+            record, field, ids = slots[level][place]
+            if not source:
+                new, extra = _dirty(rng, kind.removesuffix(" question"), record[field], clauses[level])
+            record[field] = new
+            truth.append({"kind": kind.replace("data question", "data"), "variant": ""} | ids | source | extra)
     return questions, truth
 
 
@@ -170,7 +164,8 @@ def _dirty(rng: random.Random, kind: str, text: str, clauses: list[str]) -> tupl
         variant = rng.choice(list(ADVERTISING))
         lead = "".join(rng.choices(clauses, k=rng.randint(15, 30)))
         return lead + _fill(rng, rng.choice(ADVERTISING[variant]))[0], {"variant": variant}
-    variant = rng.choice(["symbols", "keyboard", "mojibake"] if kind == "gibberish" else ["clause", "text", "character"])
+    variant = rng.choice({"gibberish": ["symbols", "keyboard", "mojibake"],
+                          "repetition": ["clause", "text", "character"]}[kind])
     length = rng.randint(150, 300)
     new = {"symbols": lambda: "".join(rng.choices(SYMBOLS, k=length)),
            "keyboard": lambda: "".join(rng.choices(MASH, k=length // 4)),
