@@ -70,7 +70,7 @@ def _any(*words: str) -> Callable:
 
 _digits = lru_cache(1)(re.compile(r"\d(?:[ .()-]{0,2}\d){6}").search)  # asked by many rules about the same text
 _closing = re.compile("best|regards|warm|sincere|care|yours|bless|well|respect|cheer|thank|love|luck|namaste").search
-_town = re.compile(rf"[市县区镇乡州][\u4e00-\u9fff]{{1,8}}?{_OWN_SCHOOL}").search
+_town = re.compile(rf"[市县区镇乡州][\u4e00-\u9fff]{{0,8}}?{_OWN_SCHOOL}").search
 _class = re.compile(rf"{_NO}\)?班").search
 _plate = re.compile(f"[{_PROVINCES}][a-z]").search
 _building = re.compile(rf"[路街道同巷弄村屯庄区园寓家苑厦场舍段] ?{_NO}{{1,5}}(?:号|弄|栋|幢|座|组|期|单元)").search
@@ -91,7 +91,7 @@ _RULES = [(kind, test, re.compile(pattern, re.A)) for kind, test, pattern in (
     ("证件", _digits, r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])"),  # a US social security number
     # ids after a label: with a digit, _ or - anywhere; letters alone only after 号, id or a colon
     ("微信", _any("微信", "薇信", "威信", "徽信", "v信", "v:", "v：", "❤", "加v", "加微", "加薇", "加我", "+", "➕", "绿泡泡"),
-     rf"(?i)(?:[微薇威徽v](?:信|❤\ufe0f?)|绿泡泡|(?<![a-z])v(?=[:：])|(?<![\w/+=])[加+➕] ?[我个]? ?(?:[微薇威]|v(?![a-z]))(?![信博]))(?!群)"
+     rf"(?i)(?:[微薇威徽v](?:信|❤\ufe0f?)|绿泡泡|(?<![a-z])v(?=[:：])|(?<![\w/+=])[加+➕] ?[我个]? ?(?:[微薇威]|v(?![a-z]))(?![信博]))"
      rf"(?:{_IS}(?:我?手机号)?{_IS}(?!iphone|ipad)((?=[a-z]{{0,19}}[\d_-])[a-z\d][\w-]{{5,19}}(?!\w)){_UNIT}"
      rf"|(?:号码?|id|[:： ]){_IS}([a-z]{{6,20}}))"),
     ("微信", _any("vx", "wx", "wechat", "weixin"),
@@ -126,7 +126,7 @@ _RULES = [(kind, test, re.compile(pattern, re.A)) for kind, test, pattern in (
      rf"(?:{_PLACE}{{2,10}}?(?:学院|系|专业|校区))?的?(?:[高初大研][一二三四]|[一二三四五六1-6]年级|(?:20)?\d\d级)?"
      rf"\(?{_NO}{{1,4}}\)?班"),
     ("学校", _town,
-     rf"{_PLACE}{{1,8}}(?<![城全本])[市县区镇乡州](?!重点|普通|最好|直属|级){_PLACE}{{1,8}}?{_OWN_SCHOOL}(?!生)(?:[高初][一二三])?"),
+     rf"{_PLACE}{{1,8}}(?<![城全本上])[市县区镇乡州](?!重点|普通|最好|直属|级)(?:{_PLACE}{{1,8}}?{_OWN_SCHOOL}|{_NO}中(?!学))(?!生)"),
     # a street or estate with a number, then estate, house, staircase, flat
     ("地址", _building,
      rf"{_PLACE}{{2,20}}?(?:路|街|大道|胡同|巷|弄|村|屯|庄|{_ESTATE})(?:[东南西北中]?{_NO}段)? ?{_NUMBER}"

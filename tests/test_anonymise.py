@@ -1,5 +1,5 @@
-"""Anonymisation on labelled cases. In ``pii_cases.jsonl`` stand invented sentences: ``pii`` has to go, ``protected`` has
-to stay. A third of the cases (``set`` = held) was put aside while the patterns were fitted to the rest."""
+"""Anonymisation on labelled cases. In ``pii_cases.jsonl`` stand invented sentences: ``pii`` has to go, ``protected``
+has to stay. A third of the cases (``set`` = held) was put aside while the patterns were fitted to the rest."""
 
 import json
 import time
