@@ -55,9 +55,9 @@ _COMPOUND = "欧阳|司马|上官|诸葛|司徒|东方|皇甫|尉迟|公孙|慕�
 _GIVEN = r"[^\0-\u4dff\ua000-\U0010ffff今是在的了来不也很我你他她就有没和与跟这那着过吗呢吧啊什么谁们被把给让说于从到去对都要会能得又还却]"
 _NO_NAME = "安[静徽心全稳]|严[重格]|方[便向]|平时|高[一二三中考兴]|马上|何[必苦况]|任[何性劳务意]|万[念分一]|易[胖怒]|成[年绩都功]|" \
     "白[领羊天]|常[常年]|江[西苏湖]|温[州柔暖和]|石家|郑州|徐州|柳州|文[科化静]|金[牛融]|武汉|王[者道]|关[于系心]|康复|毕业|雷打|" \
-    "左右|路[人过痴]|游[戏客]|全职|史上|许久|程序|齐[全心]|祝[福你]|查[出了]|管[理家]|莫名|牛马|童年|苗族|钟[点情]|席位"
+    "左[右撇]|路[人过痴]|游[戏客]|全职|史上|许久|程序|齐[全心]|祝[福你]|查[出了]|管[理家]|莫名|牛马|童年|苗族|钟[点情]|席位"
 _NAME = rf"(?!{_NO_NAME})(?:{_COMPOUND}|[{_SURNAMES}])" \
-    rf"(?!某|.?(?:老师|医生|阿姨|叔叔|同学|大爷|大妈|女士|先生|小姐|姐姐|哥哥))(?:{_GIVEN}(?!一[个直名位]){_GIVEN}|{_GIVEN})"
+    rf"(?!某|.?(?:老师|医生|阿姨|叔叔|同学|大爷|大妈|女士|先生|小姐|姐姐|哥哥|[姐哥总叔姨嫂婶](?!{_GIVEN})))(?:{_GIVEN}(?!一[个直名位]){_GIVEN}|{_GIVEN})"
 _RELATIVE = "[他她公婆夫妻友子儿妈爸母父姐哥弟妹学事师司导象任娃孙爷奶叔姨舅姑]"
 _STOP_EN = r"(?!(?:Not|Just|So|Very|Too|Still|Always|Never|Miss|Type|Generation|Bipolar|African|Asian|Native|Roman|" \
     r"Latin|Black|White|Mexican|Chinese|Indian|Irish|Italian|American|Christian|Catholic|Jewish|New|The|An?|In)\b)"
@@ -137,7 +137,7 @@ _RULES = [(kind, test, re.compile(pattern, re.A)) for kind, test, pattern in (
 )]
 # Who is introduced; every other occurrence of the name in the text goes too.
 _INTRODUCED = [(test, re.compile(pattern, re.A)) for test, pattern in (
-    (_any("叫", "名"), rf"(?:(?:我|名字?)就?叫(?:做|作)?|(?:姓名|[本真大]名|名字)[:： ]*是?)[:： ]*({_NAME})"),
+    (_any("叫", "名"), rf"(?:(?:我|名字?)就?叫(?:做|作)?|(?:姓名|[本真大]名)[:： ]*是?|名字[:： ]*[是:：])[:： ]*({_NAME})"),
     (_any("我是", "本人", "叫"),  # weaker: only before a pause, and no 我是高中生
      rf"(?:我是|本人|{_RELATIVE}(?:的名字)?就?叫做?)[:： ]?({_NAME})"
      r"(?<![生人者员师家女男族党座])(?=[^\u4e00-\u9fff]|$|今年)"),
