@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from multiprocessing import Pool
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from tqdm.auto import tqdm
@@ -41,62 +42,62 @@ def as_list(source: str | list[str]) -> list[str]:
 def build(params: Dataset, language: str, seed: int) -> Built:
     """The data set of ``params.source``; DatasetError where a source cannot be read, a split is empty, or texts of one
     split occur in another. The same sources, parameters and seed give the same result."""
-    rejected, unanswered, examples, funnel, found = [], [], [], Counter(), Counter()
-    kept: dict[str, Question] = {}
-    seen: set[int] = set()
-    for name in as_list(params.source):
-        try:
-            read = sources.read(name)
-        except sources.SourceError as error:
-            raise DatasetError(str(error)) from None
-        funnel.update({"records read": len(read.questions) + len(read.rejected) + len(read.unanswered),
-                       "records valid": len(read.questions), "answers read": sum(len(q.answers) for q in read.questions)})
-        rejected += [{"source": read.name} | reject for reject in read.rejected]
-        unanswered += [{key: anonymise(clean(str(row.get(key, "")))).text for key in ("question_id", "question", "topic")}
-                       | {"source": read.name} for row in read.unanswered]
-        texts = (text for q in read.questions for text in (q.question, *(a.text for a in q.answers)))
-        bar = tqdm(read.questions, desc=f"01_dataset {read.name}", unit="question")
-        with Pool() as pool:  # texts are treated on all cores; the order, and so the result, is that of one core
-            treated = pool.imap(_treated, texts, chunksize=100)
-            for question in bar:
-                items = [next(treated) for _ in range(1 + len(question.answers))]
-                if question.question_id in kept:
-                    rejected.append(_reject(question, "question: its id occurs in an earlier source", items[0][2]))
-                    continue
-                result, reasons = _prepare(question, items, params.min_answer_chars, seen, found, examples)
-                rejected += reasons
-                if result and result.answers:
-                    kept[question.question_id] = result
-                elif result:
-                    unanswered.append(result.model_dump(include={"question_id", "question", "topic", "source"}))
-                if bar.n % 100 == 0:
-                    bar.set_postfix(kept=len(kept), rejected=len(rejected), refresh=False)
-    questions = _marked(list(kept.values())[:params.max_questions], params, language)
+    read = _read(params)
+    questions = _marked(list(read.kept.values())[:params.max_questions], params, language)
     splits = _split(questions, params, seed)
     try:
         n_clusters = duplicates.check_leakage(splits)
     except duplicates.LeakageError as error:
         raise DatasetError(str(error)) from None
-    crisis = [q for q in splits["train"] if q.safety == "crisis" and not params.crisis_in_training]
-    splits["train"] = [q for q in splits["train"] if q not in crisis]
+    is_crisis = [q.safety == "crisis" and not params.crisis_in_training for q in splits["train"]]
+    crisis = [q for q, aside in zip(splits["train"], is_crisis) if aside]
+    splits["train"] = [q for q, aside in zip(splits["train"], is_crisis) if not aside]
     if missing := [name for name in SPLITS if not splits[name]]:
-        raise DatasetError(f"{len(questions)} questions survive of {funnel['records read']} records in {params.source}, "
-                           f"and none is left for {', '.join(missing)}: {_commonest(rejected)}. See rejected.jsonl, lower "
-                           "dataset.min_answer_chars or raise the fractions")
-    aside = {"unanswered": unanswered, "crisis": [q.model_dump(exclude_none=True) for q in crisis]}
+        common = Counter(row["reason"] for row in read.rejected).most_common(3)
+        raise DatasetError(
+            f"{len(questions)} questions survive of {read.funnel['records read']} records in {params.source}, and none "
+            f"is left for {', '.join(missing)}: {'; '.join(f'{n} × {why}' for why, n in common) or 'nothing rejected'}. "
+            "See rejected.jsonl, lower dataset.min_answer_chars or raise the fractions")
+    aside = {"unanswered": read.unanswered, "crisis": [q.model_dump(exclude_none=True) for q in crisis]}
+    answers, sizes = [a for q in questions for a in q.answers], Counter(q.cluster for q in questions).values()
     figures = {
-        "funnel": dict(funnel) | {"questions kept": len(questions), "answers kept": sum(len(q.answers) for q in questions)},
-        "rejected": dict(sorted(Counter(r["reason"] for r in rejected).items())),
-        "found": dict(sorted(found.items())),
+        "funnel": dict(read.funnel) | {"questions kept": len(questions), "answers kept": len(answers)},
+        "rejected": dict(sorted(Counter(r["reason"] for r in read.rejected).items())),
+        "found": dict(sorted(read.found.items())),
         "splits": {name: {"questions": len(rows), "answers": sum(len(q.answers) for q in rows)}
                    for name, rows in splits.items()},
         "sources": dict(Counter(q.source for q in questions)), "topics": len({q.topic for q in questions}),
         "topics_guessed": sum(q.topic_score is not None for q in questions),
-        "clusters": n_clusters, "in_larger_clusters": sum(n for n in Counter(q.cluster for q in questions).values() if n > 1),
-        "safety": {"questions": dict(Counter(q.safety for q in questions)),
-                   "answers": dict(Counter(a.safety for q in questions for a in q.answers))},
+        "clusters": n_clusters, "in_larger_clusters": sum(size for size in sizes if size > 1),
+        "safety": {"questions": dict(Counter(q.safety for q in questions)), "answers": dict(Counter(a.safety for a in answers))},
         "aside": {name: len(rows) for name, rows in aside.items()}}
-    return Built(splits, rejected, aside, examples, figures)
+    return Built(splits, read.rejected, aside, read.examples, figures)
+
+
+def _read(params: Dataset) -> SimpleNamespace:
+    """All sources, cleaned, filtered and anonymised: ``kept`` (by id), ``rejected``, ``unanswered``, ``examples`` and
+    the counts ``funnel`` and ``found``."""
+    result = SimpleNamespace(kept={}, rejected=[], unanswered=[], examples=[], funnel=Counter(), found=Counter(), seen=set())
+    for name in as_list(params.source):
+        try:
+            read = sources.read(name)
+        except sources.SourceError as error:
+            raise DatasetError(str(error)) from None
+        result.funnel.update({
+            "records read": len(read.questions) + len(read.rejected) + len(read.unanswered),
+            "records valid": len(read.questions), "answers read": sum(len(q.answers) for q in read.questions)})
+        result.rejected += [{"source": read.name} | reject for reject in read.rejected]
+        result.unanswered += [{"source": read.name, "question_id": row.get("question_id", ""), "topic": row.get("topic", ""),
+                               "question": anonymise(clean(str(row.get("question", "")))).text} for row in read.unanswered]
+        texts = (text for q in read.questions for text in (q.question, *(a.text for a in q.answers)))
+        bar = tqdm(read.questions, desc=f"01_dataset {read.name}", unit="question")
+        with Pool() as pool:  # texts are treated on all cores; the order, and so the result, is that of one core
+            treated = pool.imap(_treated, texts, chunksize=100)
+            for question in bar:
+                _keep(question, [next(treated) for _ in range(1 + len(question.answers))], params.min_answer_chars, result)
+                if bar.n % 100 == 0:
+                    bar.set_postfix(kept=len(result.kept), rejected=len(result.rejected), refresh=False)
+    return result
 
 
 def _treated(text: str) -> tuple[str, str | None, str, list[Found], str]:
@@ -108,7 +109,8 @@ def _treated(text: str) -> tuple[str, str | None, str, list[Found], str]:
 
 def _reject(question: Question, reason: str, text: str, **more: str) -> dict[str, Any]:
     """A line of rejected.jsonl; of the (anonymised) text only an excerpt is kept."""
-    return {"source": question.source, "question_id": question.question_id} | more | {"reason": reason, "excerpt": text[:40]}
+    return {"source": question.source, "question_id": question.question_id, **more, "reason": reason,
+            "excerpt": text[:40]}
 
 
 def _shown(text: str, found: Sequence[Found]) -> str:
@@ -122,42 +124,39 @@ def _shown(text: str, found: Sequence[Found]) -> str:
     return "".join([*parts, text[place:start + 90], "…"])
 
 
-def _commonest(rejected: Sequence[dict[str, Any]]) -> str:
-    """The three commonest reasons in words."""
-    counts = Counter(row["reason"] for row in rejected).most_common(3)
-    return "; ".join(f"{n} × {reason}" for reason, n in counts) or "nothing was rejected"
-
-
-def _prepare(question: Question, treated: Sequence[tuple], least: int, seen: set[int], found: Counter,
-             examples: list[dict[str, str]]) -> tuple[Question | None, list[dict[str, Any]]]:
-    """A question with the answers that survive (perhaps none), or None, and rejects with reasons; ``treated``: the
-    question and then its answers as ``_treated`` returns them. Counts what it keeps in ``found`` and ``examples``."""
-    rejected: list[dict[str, Any]] = []
-
+def _keep(question: Question, treated: Sequence[tuple], least: int, result: SimpleNamespace) -> None:
+    """Put a question with the answers that survive, or what was wrong with it, into ``result``; ``treated``: the
+    question and then its answers as ``_treated`` returns them."""
     def survives(item: tuple, least: int, what: str, name: str, **more: str) -> bool:
         cleaned, reason, text, spans, _ = item
         key = hash("".join(filter(str.isalnum, cleaned)))
         short = f"shorter than {least} characters" if len(cleaned) < least else None
-        reason = reason or ("exact duplicate" if key in seen else short)
-        seen.add(key)
+        reason = reason or ("exact duplicate" if key in result.seen else short)
+        result.seen.add(key)
         if reason:
-            rejected.append(_reject(question, f"{what}: {reason}", text, **more))
+            result.rejected.append(_reject(question, f"{what}: {reason}", text, **more))
             return False
-        found.update(span.kind for span in spans)
-        if spans and len(examples) < 10:
-            examples.append({"id": name, "text": _shown(cleaned, spans)})
+        result.found.update(span.kind for span in spans)
+        if spans and len(result.examples) < 10:
+            result.examples.append({"id": name, "text": _shown(cleaned, spans)})
         return True
 
+    (_, _, asked, _, level), *replies = treated
+    if question.question_id in result.kept:
+        result.rejected.append(_reject(question, "question: its id occurs in an earlier source", asked))
+        return
     if not survives(treated[0], 1, "question", question.question_id):
-        return None, rejected
+        return
     answers = [answer.model_copy(update={"text": item[2], "safety": item[4]})
-               for answer, item in zip(question.answers, treated[1:])
+               for answer, item in zip(question.answers, replies)
                if survives(item, least, "answer", answer.answer_id, answer_id=answer.answer_id)]
-    asked, level = treated[0][2], treated[0][4]
-    if not answers:
-        rejected.append(_reject(question, "question: no answer left", asked))
     title = question.title and anonymise(clean(question.title)).text
-    return question.model_copy(update={"question": asked, "title": title, "safety": level, "answers": answers}), rejected
+    whole = question.model_copy(update={"question": asked, "title": title, "safety": level, "answers": answers})
+    if answers:
+        result.kept[question.question_id] = whole
+    else:
+        result.rejected.append(_reject(question, "question: no answer left", asked))
+        result.unanswered.append(whole.model_dump(include={"source", "question_id", "topic", "question"}))
 
 
 def _marked(questions: list[Question], params: Dataset, language: str) -> list[Question]:
