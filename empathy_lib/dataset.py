@@ -78,21 +78,22 @@ def _read(params: Dataset) -> SimpleNamespace:
     """All sources, cleaned, filtered and anonymised: ``kept`` (by id), ``rejected``, ``unanswered``, ``examples`` and
     the counts ``funnel`` and ``found``."""
     result = SimpleNamespace(kept={}, rejected=[], unanswered=[], examples=[], funnel=Counter(), found=Counter(), seen=set())
-    for name in as_list(params.source):
-        try:
-            read = sources.read(name)
-        except sources.SourceError as error:
-            raise DatasetError(str(error)) from None
-        result.funnel.update({
-            "records read": len(read.questions) + len(read.rejected) + len(read.unanswered),
-            "records valid": len(read.questions), "answers read": sum(len(q.answers) for q in read.questions)})
-        result.rejected += [{"source": read.name} | reject for reject in read.rejected]
-        result.unanswered += [{"source": read.name, "question_id": row.get("question_id", ""), "topic": row.get("topic", ""),
-                               "question": anonymise(clean(str(row.get("question", "")))).text} for row in read.unanswered]
-        texts = (text for q in read.questions for text in (q.question, *(a.text for a in q.answers)))
-        bar = tqdm(read.questions, desc=f"01_dataset {read.name}", unit="question")
-        with Pool() as pool:  # texts are treated on all cores; the order, and so the result, is that of one core
-            treated = pool.imap(_treated, texts, chunksize=100)
+    with Pool() as pool:  # texts are treated on all cores; begun before anything is read, so that the workers stay small
+        for name in as_list(params.source):
+            try:
+                read = sources.read(name)
+            except sources.SourceError as error:
+                raise DatasetError(str(error)) from None
+            result.funnel.update({
+                "records read": len(read.questions) + len(read.rejected) + len(read.unanswered),
+                "records valid": len(read.questions), "answers read": sum(len(q.answers) for q in read.questions)})
+            result.rejected += [{"source": read.name} | reject for reject in read.rejected]
+            result.unanswered += [
+                {"source": read.name, "question_id": row.get("question_id", ""), "topic": row.get("topic", ""),
+                 "question": anonymise(clean(str(row.get("question", "")))).text} for row in read.unanswered]
+            texts = (text for q in read.questions for text in (q.question, *(a.text for a in q.answers)))
+            treated = pool.imap(_treated, texts, chunksize=100)  # in order, so the result is that of one core
+            bar = tqdm(read.questions, desc=f"01_dataset {read.name}", unit="question")
             for question in bar:
                 _keep(question, [next(treated) for _ in range(1 + len(question.answers))], params.min_answer_chars, result)
                 if bar.n % 100 == 0:
