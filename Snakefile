@@ -8,7 +8,7 @@ import json
 
 import yaml
 
-from empathy_lib import BUNDLED
+from empathy_lib import BUNDLED, ROOT
 from empathy_lib.dataset import as_list
 from empathy_lib.params import STAGES, load_params
 from empathy_lib.sources import located
@@ -26,7 +26,8 @@ p = load_params(PARAMS, OVERRIDES)
 RUN = f"{p.outputs}/{p.run}"
 NOTEBOOKS = {"01_dataset": "01_build_dataset", "02_coe": "02_generate_coe", "03_sft": "03_sft",
              "04_reward_model": "04_reward_model", "05_grpo": "05_grpo", "06_evaluation": "06_evaluate"}
-DATA = {"01_dataset": [str(located(name)[1]) for name in as_list(p.dataset.source)], "02_coe": [str(BUNDLED / "coe.jsonl")]}
+DATA = {"01_dataset": [str(located(name)[1]) for name in as_list(p.dataset.source)], 
+        "02_coe": [str(BUNDLED / "coe.jsonl"), *(str(path) for path in [ROOT / RUN / "review" / "decisions.jsonl"] if path.exists())]}
 INJECTED = json.dumps({"params": PARAMS, "overrides": OVERRIDES})
 
 

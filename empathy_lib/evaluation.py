@@ -33,8 +33,9 @@ def answer_questions(model_folder: str | Path, questions: Sequence[Question], fi
     completions = policy.generate(
         model, tokenizer, [policy.prompt(tokenizer, q.question, params) for q, _ in asked], what=file.stem,
         temperature=e.temperature, max_new_tokens=e.max_completion_tokens, batch_size=e.batch_size, seed=params.seed)
+    layers = params.coe.layers
     rows = [{"question_id": q.question_id, "question": q.question, "sample": n, "completion": text,
-             "answer": answer_of(text), "valid": is_valid(text)} for (q, n), text in zip(asked, completions)]
+             "answer": answer_of(text, layers), "valid": is_valid(text, layers)} for (q, n), text in zip(asked, completions)]
     write_jsonl(file, rows)
     return rows
 

@@ -13,14 +13,14 @@ from yaml import YAMLError
 
 from empathy_lib import ROOT
 
-# The blocks each stage's result depends on, beside the results of the stages before it (second tuple).
+# The blocks, or single keys, each stage's result depends on, beside the results of the stages before it (second tuple).
 STAGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "01_dataset": (("seed", "language", "dataset"), ()),
-    "02_coe": (("seed", "coe"), ("01_dataset",)),
-    "03_sft": (("seed", "policy", "view", "demo_model", "sft"), ("01_dataset", "02_coe")),
+    "02_coe": (("seed", "language", "policy", "coe"), ("01_dataset",)),
+    "03_sft": (("seed", "language", "policy", "view", "demo_model", "coe.layers", "sft"), ("01_dataset", "02_coe")),
     "04_reward_model": (("seed", "reward_model"), ("01_dataset",)),
-    "05_grpo": (("seed", "policy", "view", "grpo"), ("01_dataset", "03_sft", "04_reward_model")),
-    "06_evaluation": (("seed", "policy", "view", "evaluation"),
+    "05_grpo": (("seed", "language", "policy", "view", "coe.layers", "grpo"), ("01_dataset", "03_sft", "04_reward_model")),
+    "06_evaluation": (("seed", "language", "policy", "view", "coe.layers", "evaluation"),
                       ("01_dataset", "02_coe", "03_sft", "04_reward_model", "05_grpo"))}
 
 
@@ -83,8 +83,22 @@ class Dataset(Block):
 
 
 class Coe(Block):
-    teacher: Literal["bundled"] = P("who wrote the chains of empathy")
+    teacher: Literal["bundled", "openai", "local"] = P("who writes the chains: nobody (they ship), an endpoint, a model")
     n_chains: PositiveInt = P("chains to train on (fewer where the teacher has fewer)", "chains")
+    layers: list[Literal["L1", "L2", "L3", "L4"]] = P("layers asked for, taught, parsed and rewarded")
+    require_review: bool = P("train only on chains that a reviewer has accepted or edited")
+    base_url: str | None = P("openai: address of an OpenAI-compatible endpoint")
+    model: str | None = P("openai: the model's name there; local: a Hugging Face name or folder")
+    api_key_env: str | None = P("openai: NAME of the environment variable with the key (null: no key)")
+    temperature: float = P("sampling temperature of the teacher; 0: greedy", ge=0)
+    max_tokens: PositiveInt = P("longest reply, reasoning included", "tokens")
+    concurrency: PositiveInt = P("requests at once (openai), texts a batch (local)")
+    retries: int = P("repeats of a request after 429, 5xx, a time-out or a lost connection", ge=0)
+    timeout: float = P("openai: longest wait for a reply", "s", gt=0)
+    reasks: int = P("how often a malformed chain is asked for again", ge=0)
+    price_prompt: float | None = P("openai: price of the prompt (null: unknown)", "per million tokens", ge=0)
+    price_completion: float | None = P("openai: price of the reply", "per million tokens", ge=0)
+    spending_limit: float | None = P("openai: no request is sent that could pass it", "as the prices", gt=0)
 
 
 class Sft(Block):
@@ -146,7 +160,7 @@ class Params(Block):
 
     @model_validator(mode="after")
     def possible(self) -> "Params":
-        p, g, d, data = self.policy, self.grpo, self.demo_model, self.dataset
+        p, g, d, data, c = self.policy, self.grpo, self.demo_model, self.dataset, self.coe
         step, room = g.batch_size * g.gradient_accumulation, p.max_seq_length - g.max_completion_tokens
         wrong = {  # message: whether it is so
             "demo_model: give it exactly when policy.model is 'demo'": (p.model == "demo") != (d is not None),
@@ -155,6 +169,11 @@ class Params(Block):
             f"grpo.num_generations: must divide batch_size × gradient_accumulation = {step}": step % g.num_generations,
             "grpo.max_completion_tokens: must be less than policy.max_seq_length": room <= 0,
             "dataset.test_fraction: nothing is left to train on": data.dev_fraction + data.test_fraction >= 1,
+            "coe.layers: each at most once, in the order L1 to L4": c.layers != sorted(set(c.layers)),
+            f"coe.model: the teacher '{c.teacher}' needs one": c.teacher != "bundled" and not c.model,
+            "coe.base_url: the teacher 'openai' needs one": c.teacher == "openai" and not c.base_url,
+            "coe.spending_limit: needs coe.price_prompt and coe.price_completion":
+                c.spending_limit is not None and None in (c.price_prompt, c.price_completion),
             "demo_model.heads: must divide hidden_size and be a multiple of kv_heads":
                 d and (d.hidden_size % d.heads or d.heads % d.kv_heads)}
         if any(wrong.values()):
@@ -163,7 +182,8 @@ class Params(Block):
 
     def stage_blocks(self, stage: str) -> dict[str, Any]:
         """The resolved values that the result of ``stage`` depends on."""
-        return self.model_dump(include=set(STAGES[stage][0]))
+        keys = (name.partition(".")[::2] for name in STAGES[stage][0])
+        return self.model_dump(include={block: {key} if key else True for block, key in keys})
 
     def table(self, *blocks: str) -> list[dict[str, Any]]:
         """Rows (key, value, unit, meaning) of the named blocks, for the notebooks to show."""

@@ -6,14 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from empathy_lib import BUNDLED
+from empathy_lib import prompts
 from empathy_lib.params import Params
 from empathy_lib.run import building, checkpoint
 from empathy_lib.schema import read_jsonl, write_jsonl
 from empathy_lib.view import short
 
-SYSTEM = {language: (BUNDLED / "prompts" / f"policy_{language}.txt").read_text(encoding="utf-8").strip()
-          for language in ("zh", "en")}
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -45,7 +43,7 @@ def dtype(params: Params) -> Any:
 
 def prompt(tokenizer: Any, question: str, params: Params) -> str:
     """What the model continues: the chat template, with Qwen3's ``<think>`` block closed so that none leaks out."""
-    messages = [{"role": "system", "content": SYSTEM[params.language]},
+    messages = [{"role": "system", "content": prompts.policy(params.language, params.coe.layers)},
                 {"role": "user", "content": short(question, params.view.question_chars)}]
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False)
 
@@ -93,18 +91,18 @@ def save(model: Any, tokenizer: Any, folder: Path, params: Params) -> None:
 
 def generate(model: Any, tokenizer: Any, prompts: Sequence[str], *, temperature: float, max_new_tokens: int,
              batch_size: int, seed: int, what: str = "generate") -> list[str]:
-    """One sampled completion for each prompt, special tokens removed, seeded batch by batch."""
+    """One completion for each prompt, sampled (greedy at temperature 0), special tokens removed, seeded by batch."""
     import torch
     from tqdm.auto import tqdm
     from transformers import set_seed
     model.eval()
+    sampling = dict(do_sample=True, temperature=temperature, top_k=0, top_p=1.0) if temperature else dict(do_sample=False)
     completions = []
     for start in tqdm(range(0, len(prompts), batch_size), desc=what, unit="batch"):
         set_seed(seed + start)
         batch = tokenizer(list(prompts[start:start + batch_size]), return_tensors="pt", padding=True).to(model.device)
         with torch.inference_mode():
-            out = model.generate(**batch, do_sample=True, temperature=temperature, top_k=0, top_p=1.0,
-                                 max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id)
+            out = model.generate(**batch, **sampling, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id)
         completions += tokenizer.batch_decode(out[:, batch.input_ids.shape[1]:], skip_special_tokens=True)
     return completions
 

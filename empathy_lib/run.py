@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,12 +58,14 @@ class Run:
         write_atomic(self.dir / "params.yaml", OmegaConf.to_yaml(OmegaConf.create(self.params.model_dump())))
         return folder
 
-    def record(self, stage: str, metrics: dict[str, Any]) -> None:
-        """Write the stage's entry in ``manifest.json``, then its ``metrics.json``; release the lock."""
+    def record(self, stage: str, metrics: dict[str, Any], warnings: Sequence[str] = ()) -> None:
+        """Write the stage's entry in ``manifest.json``, with what a reader of its result must know (``warnings``), then its
+        ``metrics.json``; release the lock."""
         folder = self.dir / stage
         lock, began = self._begun.pop(stage)
         entry = {"params": self.params.stage_blocks(stage), "files": _hashes(folder),
-                 "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "seconds": round(time.time() - began, 1)}
+                 "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "seconds": round(time.time() - began, 1),
+                 "warnings": list(warnings)}
         with FileLock(self.dir / ".manifest.lock"):  # stages that run side by side take turns
             manifest = self._manifest() | _environment()
             manifest.setdefault("stages", {})[stage] = entry
@@ -74,6 +77,10 @@ class Run:
     def metrics(self, stage: str) -> dict[str, Any]:
         """The recorded metrics of a finished stage."""
         return json.loads((self.dir / stage / "metrics.json").read_text(encoding="utf-8"))
+
+    def warnings(self) -> list[str]:
+        """What the finished stages want a reader to know."""
+        return [text for entry in self._manifest().get("stages", {}).values() for text in entry.get("warnings", ())]
 
     def _manifest(self) -> dict[str, Any]:
         path = self.dir / "manifest.json"

@@ -18,7 +18,7 @@ def as_coe(record: dict[str, Any]) -> CoE:
 def rows(chains: Sequence[dict[str, Any]], tokenizer: Any, params: Params) -> list[dict[str, str]]:
     """Chains (``question``, L1 … L4, ``answer``) as TRL prompt-completion rows; loss falls on the completion only."""
     return [{"prompt": policy.prompt(tokenizer, c["question"], params),
-             "completion": render(short_chain(as_coe(c), params.view)) + tokenizer.eos_token} for c in chains]
+             "completion": render(short_chain(as_coe(c), params.view), params.coe.layers) + tokenizer.eos_token} for c in chains]
 
 
 def train(chains: Sequence[dict[str, Any]], base: str | Path, folder: Path, params: Params) -> list[dict[str, Any]]:

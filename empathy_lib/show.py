@@ -1,13 +1,13 @@
 """What the notebooks show as HTML: parameter tables with their sources, and samples a person can read."""
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 from IPython.display import HTML
 
-from empathy_lib.coe import CoEFormatError, parse
+from empathy_lib.coe import LAYERS, CoEFormatError, parse
 from empathy_lib.params import Params, sources
 
 _NAMES = {"L1": "L1 情绪与情境 emotions, context", "L2": "L2 原因与信念 causes, beliefs",
@@ -29,11 +29,11 @@ def params_table(params: Params, path: str, overrides: Mapping[str, Any], *block
                   "source": known.get(row["key"], ""), "meaning": row["meaning"]} for row in params.table(*blocks))
 
 
-def completion(text: str, title: str = "", question: str = "") -> HTML:
+def completion(text: str, title: str = "", question: str = "", layers: Sequence[str] = LAYERS) -> HTML:
     """A completion as a card: its layers and answer where it is a well-formed chain, else the text and the reason."""
     try:
         body = "".join(f"<p style='margin:.3em 0'><b>{_NAMES[name]}</b><br>{_text(part)}</p>"
-                       for name, part in vars(parse(text)).items())
+                       for name, part in vars(parse(text, layers)).items() if part)
     except CoEFormatError as error:
         body = f"<p><b>not a chain: {_text(error)}</b></p><p>{_text(text)}</p>"
     asked = f"<p style='color:#666'>{_text(question)}</p>" if question else ""

@@ -31,7 +31,7 @@ def assign(texts: Sequence[str], encoder: str, threshold: float, language: str) 
         own = [f"{q.title}\n{q.question}" for q in bundled if q.topic == topic["slug"]]
         known += names + own
         owner += [place] * len(names + own)
-    vectors, asked = _embed(known, texts, encoder, language)
+    vectors, asked = embed(known, texts, encoder, language)
     member = (np.array(owner) == np.arange(len(slugs))[:, None]).astype(np.float32)  # topics × known texts
     centre = np.asarray(member @ vectors)
     near = np.asarray(asked @ (centre / np.linalg.norm(centre, axis=1, keepdims=True)).T)
@@ -39,8 +39,8 @@ def assign(texts: Sequence[str], encoder: str, threshold: float, language: str) 
     return [(slugs[i] if row[i] >= threshold else OTHER, round(float(row[i]), 4)) for i, row in zip(best, near)]
 
 
-def _embed(known: list[str], texts: Sequence[str], encoder: str, language: str):
-    """Unit vectors (rows) of the known texts and of the asked ones."""
+def embed(known: list[str], texts: Sequence[str], encoder: str, language: str):
+    """Unit vectors (rows; sparse for ``tfidf``) of the known texts, on which ``tfidf`` is fitted, and of the asked ones."""
     if encoder == "tfidf":
         from sklearn.feature_extraction.text import TfidfVectorizer
         kind = dict(analyzer="word", stop_words="english") if language == "en" else \

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from empathy_lib.coe import CoE, CoEFormatError, answer_of, format_reward, loose_answer, parse, render
+from empathy_lib.coe import CoE, CoEFormatError, answer_of, format_reward, is_valid, loose_answer, parse, render
 
 GOOD = "<empathy_think><L1>a</L1><L2>b</L2><L3>c</L3><L4>d</L4></empathy_think><answer>e</answer>"
 
@@ -63,6 +63,15 @@ def test_invalid(text):
 def test_round_trip(chain):
     assert parse(render(chain)) == chain
     assert answer_of(render(chain)) == chain.answer
+
+
+def test_fewer_layers(chain):
+    for layers in ((), ("L1",), ("L2", "L4"), ("L1", "L2", "L3")):
+        part = CoE(**{name: text if name in (*layers, "answer") else "" for name, text in vars(chain).items()})
+        text = render(chain, layers)
+        assert parse(text, layers) == part and format_reward([text], layers=layers) == [1.0]
+        assert not is_valid(text) and not is_valid(render(chain), layers)  # a layer not asked for is a departure
+    assert render(chain, ()) == f"<answer>{chain.answer}</answer>"
 
 
 def test_render_refuses_what_parse_would_refuse(chain):

@@ -6,7 +6,7 @@ import pytest
 
 from empathy_lib import BUNDLED, teacher
 from empathy_lib.coe import FIELDS, CoE, parse, render
-from empathy_lib.params import View
+from empathy_lib.params import View, load_params
 from empathy_lib.schema import read_jsonl, read_questions
 from empathy_lib.view import short, short_chain
 
@@ -37,15 +37,20 @@ def test_chains_are_well_formed_and_for_training_questions_only(questions):
 
 
 def test_bundled_teacher(questions):
+    def ask(train, n, seed, **more):
+        return teacher.bundled_chains(train, load_params("params/smoke.yaml", {"coe.n_chains": n, "seed": seed} | more))
+
     train = [q for q in questions if q.split == "train"]
-    chains, rejected = teacher.bundled_chains(train, 20, seed=1)
-    assert len(chains) == 20 and not rejected and all(c["own_question"] and c["reviewed"] is False for c in chains)
-    assert chains == teacher.bundled_chains(train, 20, seed=1)[0] != teacher.bundled_chains(train, 20, seed=2)[0]
+    chains, rejected = ask(train, 20, 1)
+    assert len(chains) == 20 and not rejected
+    assert all(c["own_question"] and c["decision"] == "unreviewed" and c["reviewers"] == [] for c in chains)
+    assert chains == ask(train, 20, 1)[0] != ask(train, 20, 2)[0]
     by_id = {q.question_id: q.question for q in train}
     assert all(c["question"] == by_id[c["question_id"]] for c in chains)
     foreign = [q.model_copy(update={"question_id": f"x{i}"}) for i, q in enumerate(train[:5])]
-    chains, _ = teacher.bundled_chains(foreign, 10, seed=1)
-    assert len(chains) == 10 and not any(c["own_question"] for c in chains)
+    assert len(ask(foreign, 10, 1)[0]) == 10 and not any(c["own_question"] for c in ask(foreign, 10, 1)[0])
+    fewer = ask(train, 20, 1, **{"coe.layers": ["L1", "L4"]})[0]
+    assert all(c["L1"] and c["L4"] and not c["L2"] and not c["L3"] for c in fewer)
 
 
 def test_short_view():

@@ -29,7 +29,8 @@ def test_every_value_is_explicit_typed_and_has_a_source(name):
 def test_the_paper_profile_holds_what_the_paper_states():
     p, source = load_params("params/paper.yaml"), sources("params/paper.yaml")
     stated = {"policy.model": "Qwen/Qwen3-8B", "coe.n_chains": 200, "grpo.num_generations": 4, "grpo.max_steps": 1000,
-              "dataset.min_answer_chars": 100, "grpo.reward": "additive", "language": "zh"}
+              "dataset.min_answer_chars": 100, "grpo.reward": "additive", "language": "zh",
+              "coe.layers": ["L1", "L2", "L3", "L4"]}
     for key, value in stated.items():
         assert operator.attrgetter(key)(p) == value
         assert source[key].startswith("paper"), key
@@ -68,6 +69,11 @@ BAD = [
     ({"policy.lora_rank": -1}, ["policy.lora_rank"]),
     ({"dataset.dev_fraction": 0.6, "dataset.test_fraction": 0.5}, ["test_fraction"]),
     ({"grpo.max_completion_tokens": 4000}, ["max_completion_tokens", "max_seq_length"]),
+    ({"coe.layers": ["L2", "L1"]}, ["coe.layers", "order"]),
+    ({"coe.layers": ["L1", "L5"]}, ["coe.layers", "L5"]),
+    ({"coe.teacher": "openai", "coe.base_url": None}, ["coe.base_url", "openai"]),
+    ({"coe.teacher": "local", "coe.model": None}, ["coe.model", "local"]),
+    ({"coe.spending_limit": 5.0}, ["coe.spending_limit", "coe.price_prompt"]),
     ({"demo_model.heads": 5}, ["demo_model.heads"]),
     ({"run": "../elsewhere"}, ["run"]),
     ({"seed": -1}, ["seed"]),

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from empathy_lib import policy, sft
+from empathy_lib import policy, prompts, sft
 from empathy_lib.demo_model import tokenizer as demo_tokenizer
 from empathy_lib.coe import TAGS, render
 from empathy_lib.params import load_params
@@ -83,7 +83,7 @@ def test_thinking_is_closed_in_the_prompt(base, chain):
     _, tok = policy.load(base, p)
     text = policy.prompt(tok, "我今天很累。后面的话很长很长很长很长很长很长很长很长很长很长很长很长很长很长很长很长", p)
     assert text.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n") and text.count("<think>") == 1
-    assert policy.SYSTEM["zh"] in text and "我今天很累。" in text and "后面的话" not in text  # the short view
+    assert prompts.policy("zh", p.coe.layers) in text and "我今天很累。" in text and "后面的话" not in text  # the short view
     row = sft.rows([{"question": "累", **vars(chain)}], tok, p)[0]
     assert "<think>" not in row["completion"] and row["completion"].endswith(tok.eos_token)
 

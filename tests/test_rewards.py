@@ -31,8 +31,8 @@ def test_answer_reward_against_the_threshold(chain):
     for gated, expected in ((False, [1, 1, 1, 0, 0, 0]), (True, [1, 1, 0, 0, 0, 0])):
         assert rewards.answer_reward(Words(), 0.5, gated)(completions=texts, question=asked, prompts=asked) == expected
     assert rewards.answer_reward(Words(), 0.8, False)(completions=texts, question=asked)[:2] == [1, 0]  # cos = .707
-    grpo = load_params("params/smoke.yaml", {"grpo.threshold": 0.5}).grpo
-    total = np.sum([f(completions=texts, question=asked) for f in rewards.reward_functions(Words(), grpo)], axis=0)
+    params = load_params("params/smoke.yaml", {"grpo.threshold": 0.5})
+    total = np.sum([f(completions=texts, question=asked) for f in rewards.reward_functions(Words(), params)], axis=0)
     assert total.tolist() == [2, 2, 1, 0, 0, 1]
 
 
