@@ -46,9 +46,9 @@ def run_notebook(stage: str, out: Path, overrides: dict, cwd: Path = ROOT, **env
     assert process.returncode == 0, output[-4000:]
 
 
-def snakemake(overrides: dict, *arguments: str) -> subprocess.CompletedProcess:
+def snakemake(overrides: dict, *arguments: str, params: str = SMOKE) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [BIN / "snakemake", "--cores", "all", *arguments, "--config", f"params={SMOKE}",
+        [BIN / "snakemake", "--cores", "all", *arguments, "--config", f"params={params}",
          f"overrides={json.dumps(overrides)}"], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=900)
 
 
@@ -88,3 +88,14 @@ def smoke_run(tmp_path_factory) -> Path:
     result = snakemake({"outputs": str(outputs)})
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return outputs / "smoke"
+
+
+@pytest.fixture(scope="session")
+def demo_sft(tmp_path_factory) -> Path:
+    """The demo model after SFT (about four minutes), or the folder in KIT_DEMO_MODEL."""
+    if folder := os.environ.get("KIT_DEMO_MODEL"):
+        return Path(folder)
+    outputs = tmp_path_factory.mktemp("demo")
+    result = snakemake({"outputs": str(outputs)}, "--until", "03_sft", params="params/demo.yaml")
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return outputs / "demo" / "03_sft" / "model"

@@ -1,7 +1,6 @@
 """200 requests to a real OpenAI-compatible server behind a faulty proxy, killed three times; and the cost of asking."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -21,12 +20,14 @@ N = 200
 ASK = """
 import asyncio, json, sys
 from pathlib import Path
-from empathy_lib import BUNDLED, teacher
+from empathy_lib import BUNDLED, prompts, teacher
 from empathy_lib.params import load_params
 from empathy_lib.schema import read_questions, write_jsonl
+from empathy_lib.view import short
+prompts.teacher = prompts.policy  # a small model answers only the prompt it was trained on
 values, out, n = json.loads(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 questions = read_questions(BUNDLED / "questions.jsonl")[0]
-questions = [q.model_copy(update={"question_id": f"{q.question_id}-{i}", "question": f"{q.question}{i or ''}"})
+questions = [q.model_copy(update={"question_id": f"{q.question_id}-{i}", "question": short(q.question, 40) + str(i or "")})
              for i in range(1 + n // len(questions)) for q in questions][:n]
 taught = asyncio.run(teacher.chains(questions, load_params("params/smoke.yaml", {"coe": values}), out / "cache"))
 write_jsonl(out / "coe.jsonl", taught.chains)
@@ -42,18 +43,15 @@ def ask(values: dict, out, n: int = N) -> subprocess.Popen:
 
 
 @pytest.mark.slow
-def test_200_requests_survive_faults_and_three_kills(request, tmp_path):
-    """The model is the smoke run's, or the folder in KIT_TEACHER_MODEL (the demo's, for the figures quoted)."""
-    model = os.environ.get("KIT_TEACHER_MODEL") or request.getfixturevalue("smoke_run") / "03_sft" / "model"
-    values = {"model": str(model), "temperature": 0.0, "max_tokens": 200, "concurrency": 8, "retries": 3, "timeout": 20.0,
+def test_200_requests_survive_faults_and_three_kills(demo_sft, tmp_path):
+    values = {"model": str(demo_sft), "temperature": 0.0, "max_tokens": 200, "concurrency": 8, "retries": 3, "timeout": 30.0,
               "reasks": 1, "n_chains": N}
     logs, started = {}, time.monotonic()
-    with served(model, ready_s=120) as upstream:
+    with served(demo_sft, ready_s=120) as upstream:
         for name in ("undisturbed", "killed"):
             folder = tmp_path / name
             folder.mkdir()
             with endpoint(folder, "", "--upstream", upstream, "--share", "0.3", "--dead", "0.02") as url:
-                # the cache's keys hold the address: both runs must see the same one for nothing but this comparison
                 kills = (0.2, 0.5, 0.8) if name == "killed" else ()
                 for part in (*kills, None):
                     process = ask(values | {"base_url": url}, folder)
