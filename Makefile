@@ -1,6 +1,7 @@
 # make demo   set up, run notebooks 00-06 on a laptop, and say where the report is
 # make test   set up, run the quick tests      make test-full   all tests
 # make lab    open JupyterLab                  make clean       remove .venv and the demo and smoke runs
+# make review open the page where people review the chains of a run (after notebook 02)
 # Another profile: make demo PARAMS=params/paper.yaml
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 SNAKEMAKE = snakemake --cores all --config params=$(PARAMS) overrides='$(OVERRIDES)'
 
-.PHONY: demo setup test test-full lab clean
+.PHONY: demo setup test test-full lab review clean
 
 demo: setup
 	@echo "The whole chain with $(PARAMS): dataset, chains of empathy, SFT, reward model, GRPO, evaluation."
@@ -48,6 +49,11 @@ test-full: setup
 
 lab: setup
 	jupyter lab notebooks/00_start_here.ipynb
+
+review: setup
+	@python -c 'import json, sys; from empathy_lib.params import load_params; from empathy_lib.review_page import launch; \
+	from empathy_lib.run import Run; launch(Run(load_params(sys.argv[1], json.loads(sys.argv[2]))).dir)' \
+	'$(PARAMS)' '$(OVERRIDES)'
 
 clean:
 	rm -rf .venv .snakemake outputs/demo outputs/smoke *.egg-info

@@ -22,8 +22,6 @@ from empathy_lib.coe import FIELDS, CoE, render
 from empathy_lib.schema import read_lines, write_atomic
 
 DECISIONS = ("accept", "edit", "reject")
-COLUMNS = ("question_id", "question", "part", "text", "decision", "edited text", "note", "rater")
-_FORMULA = r"\s*[=+\-@＝＋－＠]"  # how a cell begins that Excel may compute (in East Asian locales full-width too)
 
 
 class Decision(BaseModel, strict=True, extra="forbid"):
@@ -149,97 +147,6 @@ def apply(chains: Sequence[dict[str, Any]], decisions: Sequence[dict[str, Any]])
         else:
             kept.append(chain)
     return kept, rejected, len(latest(decisions)) - len(valid)
-
-
-def to_sheet(chains: Sequence[dict[str, Any]], decisions: Iterable[dict[str, Any]], path: str | Path) -> None:
-    """Write a sheet, .xlsx or (any other ending) CSV: a row for each part and decision on it, one blank where there is
-    none or only a stale one. Give one rater's decisions where raters must not see each other's.
-
-    No cell becomes a formula: in .xlsx all are text; in CSV an apostrophe goes before what would be read as one, and
-    ``from_sheet`` takes it off. The CSV is UTF-8 with BOM and commas; where Excel separates by ``;`` take .xlsx.
-    Excel's cells end after 32,767 characters; ``from_sheet`` refuses the row of a longer text."""
-    import pandas as pd
-    made = defaultdict(list)
-    for d in fresh(chains, decisions):
-        made[d["question_id"], d["part"]].append((d["decision"], d["text"], d["note"], d["rater"]))
-    rows = [[plain(cell) for cell in (chain["question_id"], chain["question"], part, chain[part], *decided)]
-            for chain in chains for part in FIELDS
-            for decided in made[chain["question_id"], part] or [("", "", "", "")]]
-    if Path(path).suffix == ".xlsx":
-        _write_xlsx(rows, Path(path))
-    else:
-        guarded = [[re.sub(f"^(?='*{_FORMULA})", "'", cell) for cell in row] for row in rows]
-        table = pd.DataFrame(guarded, columns=COLUMNS).to_csv(index=False, lineterminator="\r\n")
-        write_atomic(path, "\ufeff" + table)
-
-
-def _write_xlsx(rows: list[list[str]], path: Path) -> None:
-    from openpyxl import Workbook
-    from openpyxl.styles import Alignment, Font
-    from openpyxl.worksheet.datavalidation import DataValidation
-    book = Workbook()
-    sheet = book.active
-    for number, row in enumerate([COLUMNS, *rows], 1):
-        for column, text in enumerate(row, 1):
-            cell = sheet.cell(number, column, text)
-            cell.data_type = "s"  # openpyxl makes a formula of a text that begins with =
-            cell.alignment = Alignment(wrap_text=True, vertical="top")
-            cell.font = Font(bold=number == 1)
-            if column > 4:
-                cell.number_format = "@"  # what a rater types stays text too
-    for letter, width in zip("ABCDEFGH", (16, 50, 8, 60, 10, 60, 30, 12)):
-        sheet.column_dimensions[letter].width = width
-    sheet.freeze_panes = "A2"
-    choice = DataValidation(type="list", formula1=f'"{",".join(DECISIONS)}"', allow_blank=True, showErrorMessage=True)
-    choice.add(f"E2:E{len(rows) + 1}")
-    sheet.add_data_validation(choice)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    book.save(temporary)
-    os.replace(temporary, path)
-
-
-def from_sheet(path: str | Path, chains: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The decisions of a sheet, made now, and the refused rows as ``{"row", "reason"}`` (the header is row 1). Rows
-    without decision, edited text and note are skipped. ValueError where the file is no such sheet."""
-    known = {chain["question_id"]: chain for chain in chains}
-    decisions, refused = [], []
-    for number, row in enumerate(_read_sheet(Path(path)), 2):
-        name, part = row["question_id"], row["part"]
-        if not (row["decision"] or row["edited text"] or row["note"]):
-            continue
-        if name not in known:
-            why = f"question_id {name!r} is not among the chains"
-        elif part not in FIELDS:
-            why = f"part {part!r} is none of {', '.join(FIELDS)}"
-        elif digest(row["text"]) != digest(known[name][part]):
-            why = "the text is not the chain's: it has changed since, or was edited here and not in 'edited text'"
-        else:
-            try:
-                decisions.append(judge(name, part, known[name][part], row["decision"].lower(), row["rater"],
-                                       row["edited text"], row["note"]))
-                continue
-            except ValidationError as error:
-                why = reason(error)
-        refused.append({"row": number, "reason": why})
-    return decisions, refused
-
-
-def _read_sheet(path: Path) -> list[dict[str, str]]:
-    import pandas as pd
-    if path.suffix != ".xlsx":
-        try:
-            header = path.read_text(encoding="utf-8-sig").partition("\n")[0]
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8: save it in Excel as 'CSV UTF-8'") from error
-        table = pd.read_csv(path, sep=max(",;\t", key=header.count), dtype=str, keep_default_na=False,
-                            skip_blank_lines=False, encoding="utf-8-sig")
-        table = table.fillna("").map(lambda cell: re.sub(f"^'(?='*{_FORMULA})", "", cell))
-    else:
-        table = pd.read_excel(path, dtype=str, keep_default_na=False).fillna("")
-    if missing := [column for column in COLUMNS if column not in table]:
-        raise ValueError(f"{path} has no column {', '.join(missing)}")
-    return [{key: plain(value) for key, value in row.items()} for row in table[list(COLUMNS)].to_dict("records")]
 
 
 def agreement(decisions: Iterable[dict[str, Any]]) -> dict[str, Any]:
