@@ -56,4 +56,6 @@ review: setup
 	'$(PARAMS)' '$(OVERRIDES)'
 
 clean:
-	rm -rf .venv .snakemake outputs/demo outputs/smoke *.egg-info
+	rm -rf .venv .snakemake outputs/smoke *.egg-info
+	@# what reviewers have decided stays
+	if [ -d outputs/demo ]; then find outputs/demo -mindepth 1 -maxdepth 1 ! -name review -exec rm -rf {} +; fi

@@ -1,11 +1,12 @@
 """Chat completions from any OpenAI-compatible endpoint, many at once. A reply is kept on disk under a hash of its request
-as soon as it is there: the same request is never sent, or paid, twice, whatever happens to the process."""
+as soon as it is there: no request is sent, or paid, again, whatever happens to the process. (Two runs at the same time
+share the cache, but each sends what the other has not finished.)"""
 
 import asyncio
 import hashlib
 import json
 import os
-import re
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from empathy_lib.schema import write_json
 
 FATAL = {401: "refuses the key in ${key}", 402: "wants payment", 403: "refuses access for the key in ${key}",
          404: "does not know the model or the path: see coe.model and coe.base_url"}
-IN_A_ROW = 10  # failed requests without a reply between them, after which the endpoint counts as down
+REFUSED = (400, 403, 413, 422)  # once the endpoint has answered others, the fault of one letter: too long, or moderated
 
 
 class TeacherError(RuntimeError):
@@ -26,19 +27,24 @@ class TeacherError(RuntimeError):
 
 
 class Reply(NamedTuple):
-    """What was said (without reasoning), or the ``problem`` because of which nothing was."""
+    """What was said, without reasoning, and why it ended; or the ``problem`` because of which there is no reply."""
     text: str
+    finish: str | None = None
     problem: str | None = None
 
 
 @dataclass
 class Account:
-    """Tokens of all replies used, those in the cache included: they were paid once. ``sent``: requests of this process."""
+    """Tokens of all replies used, those in the cache included: they were paid once. ``sent``: requests of this process;
+    ``perhaps``: cost of those without a usable reply that the endpoint may charge all the same (time-outs)."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     sent: int = 0
+    perhaps: float = 0.0
+    under_way: int = 0
+    reserved: float = 0.0  # what those under way may cost at most
     failed_in_a_row: int = 0
-    reserved: float = 0.0  # what the requests under way may cost at most
+    failure: TeacherError | None = None
     changed: asyncio.Condition = field(default_factory=asyncio.Condition, repr=False)
 
     def cost(self, coe: Coe) -> float | None:
@@ -60,89 +66,79 @@ def read_kept(file: Path) -> dict[str, Any] | None:
         return None
 
 
+def spoken(text: str) -> str:
+    """A reply without the reasoning that some servers leave in it, with or without its opening tag."""
+    return text.rpartition("</think>")[2].strip()
+
+
 async def complete(conversations: Sequence[list[dict[str, str]]], coe: Coe, cache: Path, account: Account,
                    what: str = "02_coe") -> list[Reply]:
-    """A reply to each conversation, ``coe.concurrency`` at a time. The client repeats a request after 408, 409, 429,
-    5xx, time-outs and lost connections, with exponential back-off. TeacherError where going on makes no sense: wrong
-    address, key or model, the spending limit, a full disk; requests under way are waited for and kept."""
+    """A reply to each conversation, ``coe.concurrency`` at a time. TeacherError where going on makes no sense: wrong
+    address, key or model, an endpoint that is down, the spending limit, a full disk; requests under way are waited for."""
     replies: list[Any] = [None] * len(conversations)
-    todo, errors = iter(enumerate(conversations)), []
-    bar = tqdm(total=len(replies), desc=what, unit="reply")
+    missing: dict[Path, list[int]] = {}
+    for place, messages in enumerate(conversations):  # all that is paid is counted before anything is sent
+        file = kept(cache, [coe.base_url, _request(messages, coe)])
+        if entry := None if file in missing else read_kept(file):
+            replies[place] = _use(entry, account)
+        else:
+            missing.setdefault(file, []).append(place)
+    bar = tqdm(total=len(replies), initial=sum(r is not None for r in replies), desc=what, unit="reply")
+    down, todo = max(10, min(50, len(replies) // 10)), iter(missing.items())
 
-    async def work() -> None:
-        for place, messages in todo:
-            if errors:
-                return
+    async def work(client: Any) -> None:
+        for file, places in todo:
             try:
-                replies[place] = await _reply(client, messages, coe, cache, account)
+                entry = await _asked(client, _request(conversations[places[0]], coe), coe, account)
+                account.failed_in_a_row = account.failed_in_a_row + 1 if isinstance(entry, str) else 0
+                if account.failed_in_a_row >= down:
+                    raise TeacherError(f"{down} requests in a row have failed, the last with: {entry}")
+                if isinstance(entry, dict):
+                    write_json(file, entry)
             except TeacherError as error:
-                errors.append(error)
-                return
+                account.failure = account.failure or error
             except OSError as error:
-                errors.append(TeacherError(f"cannot write to {cache}: {error.strerror}; make room and run again"))
+                account.failure = TeacherError(f"cannot write to {cache}: {error.strerror}; make room and run again")
+            if account.failure:
                 return
+            reply = Reply("", problem=entry) if isinstance(entry, str) else _use(entry, account)
+            for place in places:
+                replies[place] = reply
             cost = account.cost(coe)
             bar.set_postfix({"tokens": account.prompt_tokens + account.completion_tokens}
                             | ({} if cost is None else {"cost": f"{cost:.2f}"}), refresh=False)
-            bar.update()
+            bar.update(len(places))
 
-    async with _client(coe) as client, asyncio.TaskGroup() as group:
-        for _ in range(min(coe.concurrency, len(replies))):
-            group.create_task(work())
+    if missing:
+        async with _client(coe) as client, asyncio.TaskGroup() as group:
+            for _ in range(min(coe.concurrency, len(missing))):
+                group.create_task(work(client))
     bar.close()
-    if errors:
-        raise TeacherError(f"{errors[0]} ({sum(r is not None for r in replies)} of {len(replies)} replies of this round "
-                           "are in the cache)")
+    if account.failure:
+        raise TeacherError(f"{account.failure} ({sum(bool(r) and not r.problem for r in replies)} of {len(replies)} "
+                           "replies of this round are in the cache)")
     return replies
 
 
 def _client(coe: Coe) -> Any:
     from openai import AsyncOpenAI
-    key = os.environ.get(coe.api_key_env or "", "") if coe.api_key_env else "none"
+    key = os.environ.get(coe.api_key_env, "") if coe.api_key_env else "none"
     if not key:
         raise TeacherError(f"the environment variable {coe.api_key_env} (coe.api_key_env) is not set: set it to the "
                            "endpoint's key before Jupyter or papermill starts; never write a key into a params file")
-    return AsyncOpenAI(base_url=coe.base_url, api_key=key, max_retries=coe.retries, timeout=coe.timeout)
+    if not key.isascii() or key != key.strip():
+        raise TeacherError(f"the environment variable {coe.api_key_env} holds white space or letters that no key has")
+    return AsyncOpenAI(base_url=coe.base_url, api_key=key, max_retries=0, timeout=coe.timeout)
 
 
-async def _reply(client: Any, messages: list[dict[str, str]], coe: Coe, cache: Path, account: Account) -> Reply:
-    request = {"model": coe.model, "messages": messages, "temperature": coe.temperature, "max_tokens": coe.max_tokens}
-    file = kept(cache, [coe.base_url, request])
-    if (entry := read_kept(file)) is None:
-        most = sum(len(m["content"].encode()) + 16 for m in messages), coe.max_tokens  # no token is less than a byte
-        await _reserve(most, coe, account)
-        try:
-            account.sent += 1
-            entry = await _send(client, request, coe)
-            if isinstance(entry, str):
-                account.failed_in_a_row += 1
-                if account.failed_in_a_row >= IN_A_ROW:
-                    raise TeacherError(f"{IN_A_ROW} requests in a row have failed, the last with: {entry}")
-                return Reply("", entry)
-            account.failed_in_a_row = 0
-            entry["usage"] = entry["usage"] or most  # an endpoint that does not count: assume the most
-            write_json(file, {"request": request} | entry)
-        finally:
-            async with account.changed:
-                account.reserved -= _price(coe, *most) or 0
-                account.changed.notify_all()
+def _request(messages: list[dict[str, str]], coe: Coe) -> dict[str, Any]:
+    return {"model": coe.model, "messages": messages, "temperature": coe.temperature, "max_tokens": coe.max_tokens}
+
+
+def _use(entry: dict[str, Any], account: Account) -> Reply:
     account.prompt_tokens += entry["usage"][0]
     account.completion_tokens += entry["usage"][1]
-    return Reply(re.sub(r"^\s*<think>.*?</think>", "", entry["text"], flags=re.DOTALL).strip(),
-                 None if entry["text"] else f"an empty reply (finish_reason {entry['finish']})")
-
-
-async def _reserve(most: tuple[int, int], coe: Coe, account: Account) -> None:
-    """Wait until a request fits under the spending limit, whatever those under way will cost."""
-    if coe.spending_limit is None:
-        return
-    limit, price = coe.spending_limit, _price(coe, *most)
-    async with account.changed:
-        await account.changed.wait_for(lambda: account.cost(coe) + account.reserved + price <= limit or account.reserved <= 0)
-        if account.cost(coe) + price > limit:
-            raise TeacherError(f"the next request may cost {price:.4f}, {account.cost(coe):.4f} are spent and "
-                               f"coe.spending_limit is {limit}: raise it and run again, or lower coe.n_chains")
-        account.reserved += price
+    return Reply(spoken(entry["text"]), entry["finish"])
 
 
 def _price(coe: Coe, prompt_tokens: int, completion_tokens: int) -> float | None:
@@ -151,26 +147,84 @@ def _price(coe: Coe, prompt_tokens: int, completion_tokens: int) -> float | None
     return (prompt_tokens * coe.price_prompt + completion_tokens * coe.price_completion) / 1e6
 
 
-async def _send(client: Any, request: dict[str, Any], coe: Coe) -> dict[str, Any] | str:
-    """The reply as a cache entry, or in words why there is none; a body that is no completion is asked for again."""
-    import openai
-    for _ in range(1 + coe.retries):
+async def _asked(client: Any, request: dict[str, Any], coe: Coe, account: Account) -> dict[str, Any] | str:
+    """The reply as a cache entry, or in words why there is none; up to ``coe.retries`` repeats, with exponential
+    back-off or what the endpoint asks for. The repeats are here, not in the client, so that each fits under the limit."""
+    most = sum(len(m["content"].encode()) + 16 for m in request["messages"]), coe.max_tokens  # a token is ≥ 1 byte
+    price, said = _price(coe, *most) or 0.0, ""
+    for tries in range(1 + coe.retries):
+        await _reserve(price, coe, account)
+        entry, wait, charged = "", 0.0, 0.0
         try:
+            account.sent += 1
+            entry, wait, charged = await _once(client, request, coe, account, most)
+        finally:
+            async with account.changed:
+                account.under_way -= 1
+                account.reserved -= price
+                account.perhaps += charged * price
+                account.changed.notify_all()
+        if isinstance(entry, dict):
+            return {"request": request} | entry
+        said = entry
+        if wait < 0:  # no repeat can help
+            return said
+        if tries < coe.retries:
+            await asyncio.sleep(wait or min(8.0, 0.5 * 2**tries) * random.uniform(0.75, 1))
+    return f"no reply after {1 + coe.retries} tries: {said}"
+
+
+async def _reserve(price: float, coe: Coe, account: Account) -> None:
+    """Wait until a request fits under the spending limit, whatever those under way will cost."""
+    def spent() -> float:
+        return (account.cost(coe) or 0.0) + account.perhaps
+
+    limit = float("inf") if coe.spending_limit is None else coe.spending_limit
+    async with account.changed:
+        await account.changed.wait_for(
+            lambda: account.failure or not account.under_way or spent() + account.reserved + price <= limit)
+        if account.failure:
+            raise account.failure
+        if spent() + price > limit:
+            raise TeacherError(f"the next request may cost {price:.4f}, {spent():.4f} are spent and coe.spending_limit "
+                               f"is {limit}: raise it and run again, or lower coe.n_chains")
+        account.under_way += 1
+        account.reserved += price
+
+
+async def _once(client: Any, request: dict[str, Any], coe: Coe, account: Account, most: tuple[int, int]) \
+        -> tuple[dict[str, Any] | str, float, float]:
+    """One attempt: the entry or what went wrong; seconds to wait before the next (0: as usual, < 0: never); and the
+    share of the price that may be charged although nothing came."""
+    import openai
+    try:
+        async with asyncio.timeout(coe.timeout):  # the client's own bounds silence, not the whole reply
             completion = await client.chat.completions.create(**request)
-            choice, usage = completion.choices[0], completion.usage
-            return {"text": choice.message.content or "", "finish": choice.finish_reason,
-                    "reasoning": getattr(choice.message, "reasoning_content", None),  # DeepSeek's; never in the chain
-                    "usage": [usage.prompt_tokens, usage.completion_tokens] if usage else None}
-        except openai.APIConnectionError as error:
-            if type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout", "UnsupportedProtocol"):
+        choice, usage = completion.choices[0], completion.usage
+        text, thought = choice.message.content or "", getattr(choice.message, "reasoning_content", None)
+        used = [usage.prompt_tokens, usage.completion_tokens] if usage else list(most)  # uncounted: assume the most
+        return {"text": text.encode(errors="replace").decode(), "finish": choice.finish_reason, "usage": used,
+                "reasoning": thought and thought.encode(errors="replace").decode()}, 0, 0
+    except (TimeoutError, openai.APITimeoutError):
+        return f"time-out after {coe.timeout} s", 0, 1
+    except openai.APIConnectionError as error:
+        if type(error.__cause__).__name__ in ("ConnectError", "UnsupportedProtocol"):
+            if account.completion_tokens == 0:
                 raise TeacherError(f"{coe.base_url} cannot be reached: is coe.base_url right, and the server up?") from None
-            return f"no reply after {1 + coe.retries} tries: {error}"
-        except openai.APIStatusError as error:
-            said = str(error.message).replace(client.api_key, "[key]")[:300]
-            if error.status_code in FATAL:
-                meaning = FATAL[error.status_code].replace("{key}", coe.api_key_env or "")
-                raise TeacherError(f"{coe.base_url} {meaning} (status {error.status_code}: {said})") from None
-            return f"status {error.status_code}: {said}"
-        except (openai.APIResponseValidationError, ValueError, AttributeError, TypeError, IndexError):
-            await asyncio.sleep(0.1)
-    return f"{1 + coe.retries} times a body that is no chat completion"
+            return f"{coe.base_url} cannot be reached", 0, 0
+        return f"the connection was lost ({error})", 0, 1
+    except openai.APIStatusError as error:
+        status, said = error.status_code, str(error.message).replace(client.api_key, "[key]")[:300]
+        known = account.completion_tokens > 0  # it has answered before: not the key, the model or the address
+        if status in FATAL and not (known and status in REFUSED):
+            meaning = FATAL[status].replace("{key}", coe.api_key_env or "")
+            raise TeacherError(f"{coe.base_url} {meaning} (status {status}: {said})") from None
+        if known and status in REFUSED:
+            account.failed_in_a_row = -1  # this letter's fault: says nothing about the endpoint
+        try:
+            wait = min(120.0, float(error.response.headers.get("retry-after", 0)))
+        except ValueError:
+            wait = 0.0
+        return f"status {status}: {said}", wait if status in (408, 409, 429) or status >= 500 else -1, 0
+    except (openai.APIResponseValidationError, ValueError, AttributeError, TypeError, IndexError):
+        return "a body that is no chat completion", 0, 1

@@ -57,9 +57,9 @@ def digest(text: str) -> str:
 
 
 def judge(question_id: str, part: str, judged: str, decision: str, rater: str, text: str = "",
-          note: str = "") -> dict[str, Any]:
-    """The decision, made now, on a part whose text was ``judged``. ValidationError where it breaks a rule."""
-    time = datetime.now(UTC).isoformat(timespec="milliseconds")
+          note: str = "", time: str = "") -> dict[str, Any]:
+    """The decision, made now or at ``time``, on a part whose text was ``judged``. ValidationError where it breaks a rule."""
+    time = time or datetime.now(UTC).isoformat(timespec="milliseconds")
     return Decision(question_id=question_id, part=part, decision=decision, text=plain(text), note=plain(note),
                     rater=rater, time=time, seen=digest(judged)).model_dump()
 
@@ -69,10 +69,15 @@ def reason(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'decision'}: {e['msg']}" for e in error.errors())
 
 
+def as_line(decision: dict[str, Any]) -> bytes:
+    """The decision as it stands in the file."""
+    return Decision.model_validate(decision).model_dump_json().encode()
+
+
 def add(file: str | Path, decision: dict[str, Any]) -> None:
     """Append a decision and force it to the disk; several processes may. OSError where the disk refuses, and then
     nothing of it stays. A line that a crash cut is ended first, so that only that line is unreadable."""
-    data = Decision.model_validate(decision).model_dump_json().encode() + b"\n"
+    data = as_line(decision) + b"\n"
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{file}.lock", timeout=10), open(file, "a+b", buffering=0) as out:
         size = out.seek(0, os.SEEK_END)
@@ -110,10 +115,15 @@ def latest(decisions: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(last.values())
 
 
+def parts(chain: dict[str, Any]) -> list[str]:
+    """The parts there are to judge: a layer that was not asked for is empty."""
+    return [part for part in FIELDS if chain[part].strip()]
+
+
 def is_fresh(chain: dict[str, Any], decision: dict[str, Any]) -> bool:
     """Whether the decision is about the chain's text as it is (or is the edit that this text came from)."""
     text = chain[decision["part"]]
-    return decision["seen"] == digest(text) or decision["decision"] == "edit" and decision["text"] == plain(text)
+    return text.strip() != "" and (decision["seen"] == digest(text) or decision["decision"] == "edit" and decision["text"] == plain(text))
 
 
 def fresh(chains: Sequence[dict[str, Any]], decisions: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -126,7 +136,7 @@ def apply(chains: Sequence[dict[str, Any]], decisions: Sequence[dict[str, Any]])
         -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
     """The chains kept, the rejects as ``{"question_id", "reason"}``, and the number of stale decisions (ignored).
 
-    One rejected part rejects a chain; of several edits of a part the latest stands. With all five parts decided a
+    One rejected part rejects a chain; of several edits of a part the latest stands. With all its parts decided a
     chain is "accepted", or "edited" where one was; else its ``decision`` stays."""
     valid = fresh(chains, decisions)
     made = defaultdict(list)
@@ -141,7 +151,7 @@ def apply(chains: Sequence[dict[str, Any]], decisions: Sequence[dict[str, Any]])
         if refusals:
             rejected.append({"question_id": chain["question_id"], "reason": "; ".join(refusals)})
         elif own:
-            whole = {d["part"] for d in own} == set(FIELDS)
+            whole = {d["part"] for d in own} == set(parts(chain))
             outcome = ("edited" if edits else "accepted") if whole else chain["decision"]
             kept.append(chain | edits | {"reviewers": sorted({d["rater"] for d in own}), "decision": outcome})
         else:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from empathy_lib import BUNDLED
 from empathy_lib.coe import FIELDS
-from empathy_lib.review import add, fresh, judge, plain, read, reason
+from empathy_lib.review import add, fresh, judge, parts, plain, read, reason
 from empathy_lib.run import StageMissing
 from empathy_lib.schema import read_jsonl
 from empathy_lib.show import _NAMES as NAMES
@@ -43,18 +43,18 @@ def page(chains: Sequence[dict[str, Any]], file: str | Path) -> gr.Blocks:
                 question = gr.Textbox(interactive=False, lines=8, max_lines=22, elem_id="question")
                 gr.HTML(_HELP, elem_id="help")
             with gr.Column(scale=3):
-                parts = [_part(name) for name in FIELDS]
+                panels = [_part(name) for name in FIELDS]
         # of each part: text, note, status and what the page was given (JSON)
-        values = [component for part in parts for component in part[:4]]
+        values = [component for panel in panels for component in panel[:4]]
         inputs, outputs = [rater, *values], [rater, question, progress, *values]
-        drafts = [component for text, note, _, given, *_ in parts for component in (text, note, given)]
-        options = {"show_progress": "hidden", "api_visibility": "private", "concurrency_id": "page"}
-        begin, arrive = partial(_begin, chains, file), (None, drafts, [c for part in parts for c in part[:2]])
+        drafts = [component for text, note, _, given, *_ in panels for component in (text, note, given)]
+        options = {"show_progress": "hidden", "api_visibility": "private"}
+        begin, arrive = partial(_begin, chains, file), (None, drafts, [c for panel in panels for c in panel[:2]])
         blocks.load(begin, inputs, outputs, js=_js("start"), **options).then(*arrive, js=_js("arrive"))
         rater.blur(begin, inputs, outputs, **options).then(*arrive, js=_js("arrive")).then(None, rater, js=_js("keepName"))
         for button, step in zip(moves, (-1, 1, None)):
             button.click(partial(_move, chains, file, step), inputs, outputs, **options).then(*arrive, js=_js("arrive"))
-        for text, note, status, given, *buttons, undo in parts:
+        for text, note, status, given, *buttons, undo in panels:
             draft = {"fn": None, "inputs": [text, note, given], "js": _js("draft")}
             for box in (text, note):  # Gradio's `input` event misses a pasted text
                 box.change(**draft | {"js": _js("typed")})
@@ -63,7 +63,7 @@ def page(chains: Sequence[dict[str, Any]], file: str | Path) -> gr.Blocks:
                              **options).then(**draft)
             undo.click(lambda given: (given["text"], given["note"]), given, [text, note], **options).then(**draft)
         # answers to quick decisions come in any order: whatever came last, the progress is read once more after it
-        gr.on([part[2].change for part in parts], lambda rater: _progress(chains, file, rater)[0], rater, progress,
+        gr.on([panel[2].change for panel in panels], lambda rater: _progress(chains, file, rater)[0], rater, progress,
               trigger_mode="always_last", **options)
     return blocks
 
@@ -128,11 +128,14 @@ def _move(chains, file, step: int | None, rater: str, *values: Any) -> list[Any]
 def _decide(file, decision: str, rater: str, text: str, note: str, given: dict[str, Any]) -> list[Any]:
     """Save one decision; where it cannot be saved, the page keeps everything and says why."""
     text, note, judged = plain(text), plain(note), given["judged"]
-    changed = text != plain(given["text"])
+    if decision == "accept" and plain(judged) != text == plain(given["text"]):
+        decision = "edit"  # what is accepted is what the rater sees: the edit that was saved
     try:
         if not rater.strip():
             raise ValueError("type your name first, at the top")
-        if decision != "edit" and changed:
+        if not judged.strip():
+            raise ValueError("this layer was not asked for")
+        if decision != "edit" and text not in (plain(given["text"]), plain(judged)):
             raise ValueError("you changed this text: save the edit, or undo it first")
         if decision == "edit" and text == plain(judged):
             raise ValueError("this is the text as it came: change it, or accept it")
@@ -151,13 +154,13 @@ def _view(chains, file, index: int | None, rater: str, keep: Sequence[str], afte
     progress, mine = _progress(chains, file, rater)
     if index is None:
         around = [*range(after + 1, len(chains)), *range(after + 1)]
-        index = next((i for i in around if len(mine.get(chains[i]["question_id"], ())) < len(FIELDS)), max(after, 0))
+        index = next((i for i in around if len(mine.get(chains[i]["question_id"], ())) < len(parts(chains[i]))), max(after, 0))
     chain, values = chains[index], []
     for part in FIELDS:
         made = mine.get(chain["question_id"], {}).get(part)
         text = made["text"] if made and made["decision"] == "edit" else chain[part]
         note = made["note"] if made else ""
-        values += [*([gr.skip()] * 2 if part in keep else [text, note]), _status(part, made and made["decision"]),
+        values += [*([gr.skip()] * 2 if part in keep else [text, note]), _status(part, made and made["decision"], "" if chain[part] else "not asked for in this run"),
                    {"question_id": chain["question_id"], "part": part, "judged": chain[part], "rater": rater.strip(),
                     "text": text, "note": note}]
     label = [f"Question {index + 1} of {len(chains)}", chain["question_id"], *filter(None, [chain.get("topic")]),
@@ -172,7 +175,7 @@ def _progress(chains, file, rater: str) -> tuple[str, dict[str, dict[str, Any]]]
     for decision in fresh(chains, decisions):
         if decision["rater"] == rater.strip():
             mine.setdefault(decision["question_id"], {})[decision["part"]] = decision
-    done = sum(len(parts) == len(FIELDS) for parts in mine.values())
+    done = sum(len(mine.get(chain["question_id"], ())) == len(parts(chain)) for chain in chains)
     line = f"<b>{done} of {len(chains)}</b> chains decided by you" if rater.strip() else "Type your name to begin."
     lost = "".join(_failed(f"line {row['line']} of {Path(file).name} cannot be read: {row['reason']}")
                    for row in unreadable)

@@ -93,7 +93,7 @@ def write_atomic(path: str | Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:  # a full disk, for instance
+    except BaseException:  # a full disk, an interrupt
         temporary.unlink(missing_ok=True)
         raise
 

@@ -9,11 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from empathy_lib.coe import FIELDS
-from empathy_lib.review import DECISIONS, digest, fresh, judge, plain, reason
-from empathy_lib.schema import write_atomic
+from empathy_lib.review import DECISIONS, add, as_line, digest, fresh, judge, parts, plain, reason
+from empathy_lib.schema import read_lines, write_atomic
 
-COLUMNS = ("question_id", "question", "part", "text", "decision", "edited text", "note", "rater")
+COLUMNS = ("question_id", "question", "part", "text", "decision", "edited text", "note", "rater", "time")
 _FORMULA = r"\s*[=+\-@＝＋－＠]"  # how a cell begins that Excel may compute (in East Asian locales full-width too)
 
 
@@ -27,10 +26,10 @@ def to_sheet(chains: Sequence[dict[str, Any]], decisions: Iterable[dict[str, Any
     import pandas as pd
     made = defaultdict(list)
     for d in fresh(chains, decisions):
-        made[d["question_id"], d["part"]].append((d["decision"], d["text"], d["note"], d["rater"]))
+        made[d["question_id"], d["part"]].append((d["decision"], d["text"], d["note"], d["rater"], d["time"]))
     rows = [[plain(cell) for cell in (chain["question_id"], chain["question"], part, chain[part], *decided)]
-            for chain in chains for part in FIELDS
-            for decided in made[chain["question_id"], part] or [("", "", "", "")]]
+            for chain in chains for part in parts(chain)
+            for decided in made[chain["question_id"], part] or [("", "", "", "", "")]]
     if Path(path).suffix == ".xlsx":
         _write_xlsx(rows, Path(path))
     else:
@@ -53,7 +52,7 @@ def _write_xlsx(rows: list[list[str]], path: Path) -> None:
             cell.font = Font(bold=number == 1)
             if column > 4:
                 cell.number_format = "@"  # what a rater types stays text too
-    for letter, width in zip("ABCDEFGH", (16, 50, 8, 60, 10, 60, 30, 12)):
+    for letter, width in zip("ABCDEFGHI", (16, 50, 8, 60, 10, 60, 30, 12, 26)):
         sheet.column_dimensions[letter].width = width
     sheet.freeze_panes = "A2"
     choice = DataValidation(type="list", formula1=f'"{",".join(DECISIONS)}"', allow_blank=True, showErrorMessage=True)
@@ -66,7 +65,7 @@ def _write_xlsx(rows: list[list[str]], path: Path) -> None:
 
 
 def from_sheet(path: str | Path, chains: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The decisions of a sheet, made now, and the refused rows as ``{"row", "reason"}`` (the header is row 1). Rows
+    """The decisions of a sheet, made at their ``time`` or now, and the refused rows as ``{"row", "reason"}`` (the header is row 1). Rows
     without decision, edited text and note are skipped. ValueError where the file is no such sheet."""
     known = {chain["question_id"]: chain for chain in chains}
     decisions, refused = [], []
@@ -76,19 +75,30 @@ def from_sheet(path: str | Path, chains: Sequence[dict[str, Any]]) -> tuple[list
             continue
         if name not in known:
             why = f"question_id {name!r} is not among the chains"
-        elif part not in FIELDS:
-            why = f"part {part!r} is none of {', '.join(FIELDS)}"
+        elif part not in parts(known[name]):
+            why = f"part {part!r} is none of {', '.join(parts(known[name]))}"
         elif digest(row["text"]) != digest(known[name][part]):
             why = "the text is not the chain's: it has changed since, or was edited here and not in 'edited text'"
         else:
             try:
                 decisions.append(judge(name, part, known[name][part], row["decision"].lower(), row["rater"],
-                                       row["edited text"], row["note"]))
+                                       row["edited text"], row["note"], row["time"]))
                 continue
             except ValidationError as error:
                 why = reason(error)
         refused.append({"row": number, "reason": why})
     return decisions, refused
+
+
+def take_in(path: str | Path, chains: Sequence[dict[str, Any]], file: str | Path) -> tuple[int, list[dict[str, Any]]]:
+    """Add a sheet's decisions to the file of decisions, less those that are there: what others have decided since the
+    sheet was written stands. Returns how many were added, and the refused rows."""
+    decisions, refused = from_sheet(path, chains)
+    known = {line for _, line in read_lines(file)} if Path(file).exists() else set()
+    new = [decision for decision in decisions if as_line(decision) not in known]
+    for decision in new:
+        add(file, decision)
+    return len(new), refused
 
 
 def _read_sheet(path: Path) -> list[dict[str, str]]:

@@ -2,7 +2,6 @@
 model. The paper's come from DeepSeek-R1, reviewed by professionals; its prompt and sampling are not stated."""
 
 import random
-import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -34,7 +33,8 @@ async def chains(train: Sequence[Question], params: Params, cache: Path) -> Taug
     async def endpoint_replies(conversations: Sequence[list[dict[str, str]]], what: str) -> list[Reply]:
         return await endpoint.complete(conversations, c, cache, account, what)
 
-    asked = sorted(random.Random(params.seed).sample(train, min(c.n_chains, len(train))), key=lambda q: q.question_id)
+    # in the order of the draw, which fewer chains only cut short: what is paid stays of use
+    asked = random.Random(params.seed).sample(train, len(train))[:c.n_chains]
     complete = endpoint_replies if c.teacher == "openai" else _local(params, cache)
     found, rejected = await _generate(asked, complete, params)
     if not found:
@@ -75,23 +75,25 @@ async def _generate(asked: Sequence[Question], complete: Complete, params: Param
     found: dict[str, CoE] = {}
     failed: dict[str, dict[str, Any]] = {}
     for tries in range(1 + c.reasks):
-        if not (names := [name for name in messages if name not in found]):
+        names = [name for name in messages if name not in found and not failed.get(name, {}).get("given_up")]
+        if not names:
             break
         replies = await complete([messages[name] for name in names], f"02_coe {'asked again' if tries else 'asked'}")
         for name, reply in zip(names, replies):
             try:
-                if reply.problem:
-                    raise CoEFormatError(reply.problem)
+                if reply.problem or not reply.text:
+                    raise CoEFormatError(reply.problem or f"an empty reply (finish_reason {reply.finish})")
                 found[name] = parse(reply.text, c.layers)
             except CoEFormatError as error:
-                failed[name] = {"question_id": name, "reason": str(error), "raw": reply.text,
-                                "reasons": [*failed.get(name, {}).get("reasons", []), str(error)]}
-                if not reply.problem:
-                    messages[name] = prompts.ask_again(messages[name], reply.text, str(error), tries + 1, language)
+                before = failed.get(name, {"raw": "", "reasons": []})
+                reason = str(error) + ("; cut off at coe.max_tokens" if reply.finish == "length" else "")
+                failed[name] = {"question_id": name, "reason": reason, "raw": reply.text or before["raw"],
+                                "reasons": [*before["reasons"], reason], "given_up": reply.problem is not None}
+                messages[name] = prompts.ask_again(messages[name], reply.text, reason, tries + 1, language)
     teacher, prompt = f"{c.teacher}:{c.model}", prompts.version(language, c.layers)
     return ([_record(q.question_id, q.question, found[q.question_id], teacher, prompt)
-             for q in asked if q.question_id in found],
-            [failed[name] for name in messages if name not in found])
+             for q in sorted(asked, key=lambda q: q.question_id) if q.question_id in found],
+            [{k: v for k, v in failed[name].items() if k != "given_up"} for name in sorted(messages) if name not in found])
 
 
 def _local(params: Params, cache: Path) -> Complete:
@@ -117,6 +119,6 @@ def _local(params: Params, cache: Path) -> Complete:
                     seed=params.seed + start, what=f"{what}: {start + len(batch)} of {len(conversations)}")}
                 write_json(file, entry)
             texts += entry["texts"]
-        return [Reply(re.sub(r"^\s*<think>.*?</think>", "", text, flags=re.DOTALL).strip()) for text in texts]
+        return [Reply(endpoint.spoken(text)) for text in texts]
 
     return complete

@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -73,6 +74,99 @@ def test_reasoning_stays_out_of_the_chain(tmp_path):
     assert sum(len(m) == 4 and "text outside the parts" in m[3]["content"] for m in said) == 6
 
 
+def test_deepseek_s_reasoning_field_a_missing_count_and_an_empty_reply(tmp_path):
+    message = {"role": "assistant", "content": CHAIN, "reasoning_content": "先想想：<L1>不是这里</L1>"}
+    reply = {"id": "x", "object": "chat.completion", "created": 0, "model": "m",
+             "choices": [{"index": 0, "finish_reason": "stop", "message": message}]}
+    prices = dict(price_prompt=1.0, price_completion=1.0, max_tokens=50)
+    with answering(200, reply) as url:
+        result = taught(params(url, **prices), tmp_path / "cache", 2)
+    assert [c["L1"] for c in result.chains] == ["累", "累"] and "不是这里" not in json.dumps(result.chains, ensure_ascii=False)
+    assert result.account.completion_tokens == 100 and result.account.prompt_tokens > 2000  # no usage: the most it can be
+    message["content"] = None
+    with answering(200, reply) as url, pytest.raises(TeacherError, match=r"2 × an empty reply \(finish_reason stop\)"):
+        taught(params(url, **prices), tmp_path / "cache", 2)
+
+
+def completion(content: str | None = CHAIN) -> dict:
+    return {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "usage": {
+        "prompt_tokens": 1800, "completion_tokens": 100, "total_tokens": 1900},
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}]}
+
+
+def test_other_ways_to_reason_and_to_say_nothing_at_first(tmp_path):
+    with answering(200, completion("先想想：<L1>不是这里</L1>\n</think>\n\n" + CHAIN)) as url:  # vLLM without a reasoning parser
+        assert taught(params(url, reasks=0), tmp_path / "a", 2).chains[0]["L1"] == "累"
+    with answering(200, lambda asked: (200, completion(None if len(asked["messages"]) == 2 else CHAIN))) as url:
+        result = taught(params(url, reasks=1), tmp_path / "b", 3)
+    assert len(result.chains) == 3 and result.account.completion_tokens == 600 and result.account.sent == 6
+
+
+def test_letters_that_are_refused_do_not_stop_the_others(tmp_path):
+    """13 of 100 letters are moderated away (400), one with 403: all others are taught, at the first run and later."""
+    bad = {q.question for q in QUESTIONS[5:70:5]}
+    def moderate(asked):
+        letter = asked["messages"][1]["content"]
+        return (403 if letter == QUESTIONS[5].question else 400, None) if letter in bad else (200, completion())
+    with answering(200, moderate) as url:
+        for sent in (100, 13):
+            result = taught(params(url, n_chains=100, concurrency=1), tmp_path / "cache", 100)
+            assert (len(result.chains), len(result.rejected), result.account.sent) == (87, 13, sent)
+    assert all(row["reason"].startswith("status 40") for row in result.rejected)
+
+
+def test_no_limit_hangs_or_is_passed_whatever_the_letters(tmp_path):
+    prices = dict(price_prompt=0.37, price_completion=1.11, max_tokens=150, concurrency=16, n_chains=100)
+    def limited(cache, limit, url):
+        return asyncio.run(asyncio.wait_for(teacher.chains(QUESTIONS[:100], params(url, **prices, spending_limit=limit), cache), 30))
+    with answering(200, completion()) as url:
+        whole = taught(params(url, **prices), tmp_path / "whole", 100).account.cost(params(url, **prices).coe)
+        for i in range(6):
+            cache, limit = tmp_path / str(i), whole * (0.15 + 0.13 * i)
+            for _ in range(2):  # the second run counts what the first has paid before it sends anything
+                with pytest.raises(TeacherError, match="spending_limit"):
+                    limited(cache, limit, url)
+                paid = [json.loads(file.read_text())["usage"] for file in cache.rglob("*.json")]
+                assert 0 < sum(p * 0.37e-6 + c * 1.11e-6 for p, c in paid) <= limit
+            fewer = params(url, **prices | {"n_chains": max(1, len(paid) // 2)})  # lowered, nothing new is sent
+            if len(paid) >= 32:
+                assert taught(fewer, cache, 100).account.sent == 0
+
+
+def test_after_a_fatal_answer_nothing_more_is_sent(tmp_path):
+    count = []
+    def broke(asked):
+        count.append(1)
+        return (200, completion()) if len(count) <= 3 else (402, None)
+    prices = dict(price_prompt=1.0, price_completion=1.0, max_tokens=150, concurrency=16, n_chains=60, spending_limit=0.1)
+    with answering(200, broke) as url, pytest.raises(TeacherError, match="wants payment"):
+        asyncio.run(asyncio.wait_for(teacher.chains(QUESTIONS[:60], params(url, **prices), tmp_path / "cache"), 30))
+    assert len(count) <= 3 + 16  # those that were under way
+
+
+def test_time_outs_count_against_the_limit_and_bound_a_slow_reply(tmp_path):
+    def slow(asked):
+        time.sleep(1)
+        return 200, completion()
+    prices = dict(price_prompt=1.0, price_completion=1.0, max_tokens=500, concurrency=1, timeout=0.2, retries=9)
+    with answering(200, slow) as url, pytest.raises(TeacherError, match="spending_limit"):
+        taught(params(url, **prices, spending_limit=0.02), tmp_path / "cache", 4)
+
+
+def test_equal_letters_are_asked_once_and_a_full_cache_needs_no_key(tmp_path, monkeypatch):
+    twins = [QUESTIONS[0], QUESTIONS[0].model_copy(update={"question_id": "twin"})]
+    monkeypatch.setenv("A_KEY", "k")
+    with answering(200, completion()) as url:
+        p = params(url, api_key_env="A_KEY")
+        first = asyncio.run(teacher.chains(twins, p, tmp_path / "cache"))
+    monkeypatch.delenv("A_KEY")
+    again = asyncio.run(teacher.chains(twins, p, tmp_path / "cache"))
+    assert (first.account.sent, again.account.sent) == (1, 0) and len(first.chains) == 2 and first.chains == again.chains
+    monkeypatch.setenv("A_KEY", "k\n")
+    with pytest.raises(TeacherError, match="A_KEY holds white space"):
+        taught(params(url, api_key_env="A_KEY"), tmp_path / "other")
+
+
 def test_transport_faults_end_accepted_or_rejected_with_a_reason(tmp_path):
     kinds = ["429-retry-after", "truncated", "malformed-json", "reset", "drip", "malformed-chain"]
     with endpoint(tmp_path, CHAIN, "--share", "0.5", "--dead", "0.1", "--faults", *kinds) as url:
@@ -80,7 +174,7 @@ def test_transport_faults_end_accepted_or_rejected_with_a_reason(tmp_path):
     struck = {row["fault"] for row in arrivals(tmp_path)}
     assert {"dead", *kinds} <= struck
     assert len(result.chains) + len(result.rejected) == 40
-    assert {row["reason"].split(":")[0] for row in result.rejected} >= {"status 500"}
+    assert {row["reason"].split(":")[0] for row in result.rejected} >= {"no reply after 3 tries"}
     assert all(row["reason"] and row["reasons"] and "raw" in row for row in result.rejected)
 
 
@@ -110,24 +204,26 @@ def test_each_mistake_has_one_clear_message(tmp_path, monkeypatch):
     assert "environment variable NO_SUCH_KEY (coe.api_key_env) is not set" in message(params(api_key_env="NO_SUCH_KEY"))
     monkeypatch.setenv("A_KEY", KEY)
     for status, says in ((401, "refuses the key in $A_KEY"), (404, "does not know the model"), (402, "wants payment")):
-        with refusing(status) as url:
+        with answering(status) as url:
             said = message(params(url, api_key_env="A_KEY"))
             assert says in said and str(status) in said and KEY not in said and "[key]" in said
-    with refusing(400) as url:
+    with answering(400) as url:
         assert "10 requests in a row have failed, the last with: status 400" in message(params(url, concurrency=2))
 
 
 @contextmanager
-def refusing(status: int):
-    """A server that refuses everything with ``status`` and repeats the key it was given."""
+def answering(status: int, answer=None):
+    """A server that says ``answer`` to everything (a function is asked: request → status, answer), or refuses it and
+    repeats the key it was given."""
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
     from threading import Thread
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
-            self.rfile.read(int(self.headers["content-length"]))
-            body = json.dumps({"error": {"message": f"no: {self.headers['authorization']}"}}).encode()
-            self.send_response(status)
+            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            code, said = answer(asked) if callable(answer) else (status, answer)
+            body = json.dumps(said or {"error": {"message": f"no: {self.headers['authorization']}"}}).encode()
+            self.send_response(code)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))
             self.end_headers()
@@ -183,7 +279,7 @@ def test_the_key_is_nowhere(smoke_run, tmp_path):
     values = {"teacher": "openai", "model": "m", "api_key_env": "A_KEY", "n_chains": 5, "retries": 0}
     with endpoint(tmp_path) as url:
         run_notebook("02_coe", out / "executed", {"outputs": str(out), "coe": values | {"base_url": url}}, A_KEY=KEY)
-    with refusing(401) as url, pytest.raises(AssertionError, match="refuses the key in .A_KEY"):
+    with answering(401) as url, pytest.raises(AssertionError, match="refuses the key in .A_KEY"):
         run_notebook("02_coe", out / "failed", {"outputs": str(out), "coe": values | {"base_url": url}}, A_KEY=KEY)
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert {"coe.jsonl", "02_generate_coe.ipynb", "manifest.json"} <= {file.name for file in files}
