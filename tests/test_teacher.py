@@ -128,9 +128,9 @@ def test_no_limit_hangs_or_is_passed_whatever_the_letters(tmp_path):
                     limited(cache, limit, url)
                 paid = [json.loads(file.read_text())["usage"] for file in cache.rglob("*.json")]
                 assert 0 < sum(p * 0.37e-6 + c * 1.11e-6 for p, c in paid) <= limit
-            fewer = params(url, **prices | {"n_chains": max(1, len(paid) // 2)})  # lowered, nothing new is sent
-            if len(paid) >= 32:
-                assert taught(fewer, cache, 100).account.sent == 0
+            # n_chains lowered: only letters that were waiting for money are sent, at most one a worker
+            fewer = params(url, **prices | {"n_chains": len(paid)})
+            assert taught(fewer, cache, 100).account.sent <= 16
 
 
 def test_after_a_fatal_answer_nothing_more_is_sent(tmp_path):
