@@ -94,11 +94,11 @@ class Coe(Block):
     max_tokens: PositiveInt = P("longest reply, reasoning included", "tokens")
     concurrency: PositiveInt = P("requests at once (openai), texts a batch (local)")
     retries: int = P("repeats of a request after 429, 5xx, a time-out or a lost connection", ge=0)
-    timeout: float = P("openai: longest wait for a reply", "s", gt=0)
+    timeout: float = P("openai: longest wait for a whole reply", "s", gt=0)
     reasks: int = P("how often a malformed chain is asked for again", ge=0)
     price_prompt: float | None = P("openai: price of the prompt (null: unknown)", "per million tokens", ge=0)
     price_completion: float | None = P("openai: price of the reply", "per million tokens", ge=0)
-    spending_limit: float | None = P("openai: no request is sent that could pass it", "as the prices", gt=0)
+    spending_limit: float | None = P("openai: no request is sent that could pass it, time-outs counted in full", "as the prices", gt=0)
 
 
 class Sft(Block):

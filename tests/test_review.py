@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import openpyxl
+import pandas as pd
 import pytest
 from filelock import FileLock
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from empathy_lib import ROOT
 from empathy_lib.coe import FIELDS
 from empathy_lib.review import Decision, add, agreement, apply, digest, judge, read
 from empathy_lib.schema import read_jsonl
-from empathy_lib.sheets import COLUMNS, from_sheet, to_sheet
+from empathy_lib.sheets import COLUMNS, from_sheet, take_in, to_sheet
 
 HARD = "=1+1", "+86 打电话", "-先停一停", "@朋友", "'引号", "'=1", " =2", "＝全角", "两行\n第二行", "表情🫂“”，;\t\"'", "NA", "007"
 
@@ -268,3 +269,28 @@ def test_the_bundled_chains_go_through_a_sheet(tmp_path):
 def test_review_imports_neither_gradio_nor_torch():
     code = "import sys, empathy_lib.review; sys.exit(bool({'gradio', 'torch', 'pandas', 'sklearn'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(ROOT)).returncode == 0
+
+
+def test_a_sheet_taken_in_adds_only_what_its_rater_decided(tmp_path):
+    chains = [make_chain(), make_chain("q2")]
+    file, sheet = tmp_path / "decisions.jsonl", tmp_path / "sheet.xlsx"
+    name, text = chains[0]["question_id"], chains[0]["L1"]
+    add(file, judge(name, "L1", text, "accept", "甲"))
+    to_sheet(chains, read(file)[0], sheet)
+    add(file, judge(name, "L1", text, "reject", "甲", note="再想想"))  # after the sheet went out
+    table = pd.read_excel(sheet, dtype=str, keep_default_na=False)
+    table.loc[(table.question_id == name) & (table.part == "L2"), ["decision", "rater"]] = ["accept", "乙"]
+    table.to_excel(sheet, index=False)
+    assert take_in(sheet, chains, file) == (1, [])
+    assert {(d["part"], d["rater"], d["decision"]) for d in read(file)[0]} == {("L1", "甲", "reject"), ("L2", "乙", "accept")}
+
+
+def test_layers_that_were_not_asked_for_need_no_decision(tmp_path):
+    chain = make_chain() | {"L2": "", "L3": ""}
+    decisions = [judge(chain["question_id"], part, chain[part], "accept", "甲") for part in ("L1", "L4", "answer")]
+    assert apply([chain], decisions)[0][0]["decision"] == "accepted"
+    filled = judge(chain["question_id"], "L2", "", "edit", "甲", "想当然")
+    kept, _, stale = apply([chain], [*decisions, filled])
+    assert kept[0]["L2"] == "" and stale == 1
+    to_sheet([chain], [], tmp_path / "s.csv")
+    assert len(pd.read_csv(tmp_path / "s.csv")) == 3

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import copy_run, run_notebook
-from empathy_lib import ROOT, BUNDLED, coe, prompts, quality, teacher
+from empathy_lib import BUNDLED, ROOT, coe, prompts, quality, review, teacher
 from empathy_lib.endpoint import TeacherError
 from empathy_lib.params import load_params
 from empathy_lib.schema import read_jsonl, read_questions
@@ -285,6 +286,47 @@ def test_the_key_is_nowhere(smoke_run, tmp_path):
     assert {"coe.jsonl", "02_generate_coe.ipynb", "manifest.json"} <= {file.name for file in files}
     assert any(".teacher" in file.parts for file in files)
     assert not [file for file in files if KEY.encode() in file.read_bytes()]
+
+
+def test_decisions_decide_what_may_train_and_the_rest_is_said(smoke_run, tmp_path):
+    said = "24 of 24 chains that train this run have not been reviewed by a professional"
+    assert said in json.loads((smoke_run / "manifest.json").read_text())["stages"]["02_coe"]["warnings"]
+    assert all(said in (smoke_run / name).read_text() for name in ("notebooks/02_generate_coe.ipynb", "report.html"))
+    run = copy_run(smoke_run, tmp_path / "outputs" / "smoke", "02_coe", "03_sft", "05_grpo", "06_evaluation")
+    strict = {"outputs": str(run.parent), "coe.require_review": True}
+    with pytest.raises(AssertionError, match="no chain is left to train on: 24 refused or not reviewed"):
+        run_notebook("02_coe", tmp_path / "one", strict)
+    assert not (run / "02_coe" / "coe.jsonl").exists() and not (run / "02_coe" / "metrics.json").exists()
+    written = read_jsonl(run / "02_coe" / "taught.jsonl")
+    for chain in written[:3]:
+        for part in coe.FIELDS:
+            decision = "reject" if (chain, part) == (written[2], "L3") else "accept"
+            review.add(run / "review" / "decisions.jsonl", review.judge(chain["question_id"], part, chain[part], decision, "李医生"))
+    run_notebook("02_coe", tmp_path / "two", strict)
+    kept, refused = (read_jsonl(run / "02_coe" / name) for name in ("coe.jsonl", "rejected.jsonl"))
+    assert [(c["question_id"], c["decision"], c["reviewers"]) for c in kept] == [
+        (c["question_id"], "accepted", ["李医生"]) for c in written[:2]]
+    assert len(refused) == 22 and refused[0]["reason"].startswith("L3 rejected by 李医生")
+    assert json.loads((run / "manifest.json").read_text())["stages"]["02_coe"]["warnings"] == []
+
+
+def test_english_letters_and_fewer_layers_through_the_notebooks(tmp_path):
+    words = ("worry sleep mother office exam money winter friend letter garden train kitchen doctor music river "
+             "tired quiet often never home street morning window brother slowly nobody talked walked waited hoped").split()
+    def text(seed):
+        return " ".join(random.Random(seed).sample(words, 25)) + "."
+    rows = [{"question_id": f"q{i}", "topic": "work", "question": text(i),
+             "answers": [{"answer_id": f"a{i}", "text": text(1000 + i)}]} for i in range(30)]
+    (tmp_path / "en.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    chain = "<empathy_think><L1>tired, and alone with it</L1><L4>begin with the nights</L4></empathy_think><answer>That is hard.</answer>"
+    with endpoint(tmp_path, chain) as url:
+        values = {"outputs": str(tmp_path), "language": "en", "dataset.source": str(tmp_path / "en.jsonl"), "coe": {
+            "teacher": "openai", "base_url": url, "model": "m", "api_key_env": None, "n_chains": 8, "layers": ["L1", "L4"]}}
+        run_notebook("01_dataset", tmp_path / "executed", values)
+        run_notebook("02_coe", tmp_path / "executed", values)
+    kept = read_jsonl(tmp_path / "smoke" / "02_coe" / "coe.jsonl")
+    assert len(kept) == 8 and kept[0]["L4"] == "begin with the nights" and kept[0]["L2"] == kept[0]["L3"] == ""
+    assert kept[0]["prompt"].startswith("teacher_en@")
 
 
 def test_prompts_follow_the_layers_and_their_version_follows_the_text():
