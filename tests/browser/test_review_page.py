@@ -301,10 +301,17 @@ def test_nothing_is_saved_without_a_name_or_over_typed_text(review, context):
     expect(page, "#status-L1", "not saved: this is the text as it came")
     page.click("#edit-L2")
     all_saved(page, "L2")
-    page.click("#accept-L2")  # takes the edit back
+    box(page, "note-L2").fill("看过两遍")
+    page.click("#accept-L2")  # accepts what is seen: the edit
+    wait_for(lambda: run.saved()[0][4] == "看过两遍", "the note", 20)
+    has(page, text_L2="先写了再填名字")
+    name = run.chains[0]["question_id"]
+    assert run.saved() == [(name, "L2", "edit", "先写了再填名字", "看过两遍", "甲")]
+    box(page, "text-L2").fill(run.chains[0]["L2"])  # typed back, the text as it came can be accepted
+    page.click("#accept-L2")
     expect(page, "#status-L2", "accepted")
     has(page, text_L2=run.chains[0]["L2"])
-    assert run.saved() == [(run.chains[0]["question_id"], "L2", "accept", "", "", "甲")]
+    assert run.saved() == [(name, "L2", "accept", "", "看过两遍", "甲")]
 
 
 def test_a_full_disk_is_said_in_red_and_the_text_stays(review, context):
