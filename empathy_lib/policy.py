@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from empathy_lib import prompts
 from empathy_lib.params import Params
+from empathy_lib.prompts import policy as system_prompt
 from empathy_lib.run import building, checkpoint
 from empathy_lib.schema import read_jsonl, write_jsonl
 from empathy_lib.view import short
@@ -43,7 +43,7 @@ def dtype(params: Params) -> Any:
 
 def prompt(tokenizer: Any, question: str, params: Params) -> str:
     """What the model continues: the chat template, with Qwen3's ``<think>`` block closed so that none leaks out."""
-    messages = [{"role": "system", "content": prompts.policy(params.language, params.coe.layers)},
+    messages = [{"role": "system", "content": system_prompt(params.language, params.coe.layers)},
                 {"role": "user", "content": short(question, params.view.question_chars)}]
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False)
 

@@ -61,10 +61,10 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
 
 def _off_plan(chains: Sequence[dict[str, Any]], encoder: str, language: str, seed: int) -> list[float]:
     """An answer that follows its L4 is nearer to it than to the L4 of other chains."""
+    from sklearn.metrics.pairwise import cosine_similarity, paired_cosine_distances
     plans, answers = topics.embed([c["L4"] for c in chains], [c["answer"] for c in chains], encoder, language)
     some = random.Random(seed).sample(range(len(chains)), min(OTHERS, len(chains)))
-    near = np.asarray((answers @ plans[some].T).todense() if hasattr(plans, "todense") else answers @ plans[some].T)
-    both = answers.multiply(plans).sum(1) if hasattr(plans, "todense") else (answers * plans).sum(1)
-    own = np.asarray(both).reshape(-1, 1)
+    near = cosine_similarity(answers, plans[some])
+    own = 1 - paired_cosine_distances(answers, plans)[:, None]
     others = np.array(some)[None, :] != np.arange(len(chains))[:, None]
     return (((near > own) & others).sum(1) / np.maximum(1, others.sum(1))).tolist()

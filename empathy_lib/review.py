@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal
 from filelock import FileLock
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
-from empathy_lib.coe import FIELDS, CoE, render
-from empathy_lib.schema import read_lines, write_atomic
+from empathy_lib.coe import FIELDS, check
+from empathy_lib.schema import explain, read_lines
 
 DECISIONS = ("accept", "edit", "reject")
 
@@ -38,7 +38,7 @@ class Decision(BaseModel, strict=True, extra="forbid"):
     @model_validator(mode="after")
     def possible(self) -> "Decision":
         if self.decision == "edit":
-            render(CoE(**dict.fromkeys(FIELDS, "…") | {self.part: self.text}))  # refuses an empty text and a tag
+            check(self.part, self.text)  # not empty, and no tag in it
         elif self.text:
             raise ValueError(f"an edited text with the decision {self.decision}")
         if datetime.fromisoformat(self.time).utcoffset() != timedelta(0):
@@ -62,11 +62,6 @@ def judge(question_id: str, part: str, judged: str, decision: str, rater: str, t
     time = time or datetime.now(UTC).isoformat(timespec="milliseconds")
     return Decision(question_id=question_id, part=part, decision=decision, text=plain(text), note=plain(note),
                     rater=rater, time=time, seen=digest(judged)).model_dump()
-
-
-def reason(error: ValidationError) -> str:
-    """What is wrong, without the input."""
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'decision'}: {e['msg']}" for e in error.errors())
 
 
 def as_line(decision: dict[str, Any]) -> bytes:
@@ -101,7 +96,7 @@ def read(file: str | Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         try:
             decisions.append(Decision.model_validate_json(line).model_dump())
         except ValidationError as error:
-            unreadable.append({"line": number, "reason": reason(error)})
+            unreadable.append({"line": number, "reason": explain(error, "decision")})
     return latest(decisions), unreadable
 
 
@@ -122,8 +117,8 @@ def parts(chain: dict[str, Any]) -> list[str]:
 
 def is_fresh(chain: dict[str, Any], decision: dict[str, Any]) -> bool:
     """Whether the decision is about the chain's text as it is (or is the edit that this text came from)."""
-    text = chain[decision["part"]]
-    return text.strip() != "" and (decision["seen"] == digest(text) or decision["decision"] == "edit" and decision["text"] == plain(text))
+    part, text = decision["part"], plain(chain[decision["part"]])
+    return part in parts(chain) and (decision["seen"] == digest(text) or decision["text"] == text)
 
 
 def fresh(chains: Sequence[dict[str, Any]], decisions: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from empathy_lib import BUNDLED
 from empathy_lib.coe import FIELDS
-from empathy_lib.review import add, fresh, judge, parts, plain, read, reason
+from empathy_lib.review import add, fresh, judge, parts, plain, read
 from empathy_lib.run import StageMissing
-from empathy_lib.schema import read_jsonl
-from empathy_lib.show import _NAMES as NAMES
+from empathy_lib.schema import explain, read_jsonl
+from empathy_lib.show import NAMES
 
 _DONE = {"accept": "✓ accepted", "edit": "✎ edited", "reject": "✗ rejected"}
 _HELP = """
@@ -142,7 +142,7 @@ def _decide(file, decision: str, rater: str, text: str, note: str, given: dict[s
         add(file, judge(given["question_id"], given["part"], judged, decision, rater,
                         text if decision == "edit" else "", note))
     except (OSError, ValueError) as error:
-        why = reason(error) if isinstance(error, ValidationError) else error
+        why = explain(error, "decision") if isinstance(error, ValidationError) else error
         return [gr.skip(), _status(given["part"], "failed", f"not saved: {why}"), gr.skip()]
     kept = text if decision == "edit" else judged
     return [gr.skip() if text == plain(kept) else kept, _status(given["part"], decision, f"{_DONE[decision]} · saved"),

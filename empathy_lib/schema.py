@@ -68,13 +68,18 @@ def validate(rows: Iterable[tuple[int, Any]], file: str) -> tuple[list[Question]
             reason = None if known is question else f"question_id {question.question_id!r} occurs before"
         except UnicodeDecodeError as error:
             reason = f"not UTF-8 (byte {error.start})"
-        except ValidationError as error:  # its message without the input, which may be personal
-            reason = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'line'}: {e['msg']}" for e in error.errors())
+        except ValidationError as error:
+            reason = explain(error)
         except ValueError as error:
             reason = str(error)
         if reason:
             rejected.append({"file": file, "line": number, "reason": reason})
     return list(questions.values()), rejected
+
+
+def explain(error: ValidationError, whole: str = "line") -> str:
+    """What is wrong, field by field (``whole``: with all of it), without the input, which may be personal."""
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or whole}: {e['msg']}" for e in error.errors())
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from empathy_lib.review import DECISIONS, add, as_line, digest, fresh, judge, parts, plain, reason
-from empathy_lib.schema import read_lines, write_atomic
+from empathy_lib.review import DECISIONS, add, as_line, digest, fresh, judge, parts, plain
+from empathy_lib.schema import explain, read_lines, write_atomic
 
 COLUMNS = ("question_id", "question", "part", "text", "decision", "edited text", "note", "rater", "time")
 _FORMULA = r"\s*[=+\-@＝＋－＠]"  # how a cell begins that Excel may compute (in East Asian locales full-width too)
@@ -65,8 +65,8 @@ def _write_xlsx(rows: list[list[str]], path: Path) -> None:
 
 
 def from_sheet(path: str | Path, chains: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The decisions of a sheet, made at their ``time`` or now, and the refused rows as ``{"row", "reason"}`` (the header is row 1). Rows
-    without decision, edited text and note are skipped. ValueError where the file is no such sheet."""
+    """The decisions of a sheet, made at their ``time`` or now, and the refused rows as ``{"row", "reason"}`` (the header
+    is row 1). Rows without decision, edited text and note are skipped. ValueError where the file is no such sheet."""
     known = {chain["question_id"]: chain for chain in chains}
     decisions, refused = [], []
     for number, row in enumerate(_read_sheet(Path(path)), 2):
@@ -85,7 +85,7 @@ def from_sheet(path: str | Path, chains: Sequence[dict[str, Any]]) -> tuple[list
                                        row["edited text"], row["note"], row["time"]))
                 continue
             except ValidationError as error:
-                why = reason(error)
+                why = explain(error, "decision")
         refused.append({"row": number, "reason": why})
     return decisions, refused
 

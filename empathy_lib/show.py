@@ -10,7 +10,7 @@ from IPython.display import HTML
 from empathy_lib.coe import LAYERS, CoEFormatError, parse
 from empathy_lib.params import Params, sources
 
-_NAMES = {"L1": "L1 情绪与情境 emotions, context", "L2": "L2 原因与信念 causes, beliefs",
+NAMES = {"L1": "L1 情绪与情境 emotions, context", "L2": "L2 原因与信念 causes, beliefs",
           "L3": "L3 寻求的支持 intent", "L4": "L4 回应策略 strategy", "answer": "回复 answer"}
 
 
@@ -32,7 +32,7 @@ def params_table(params: Params, path: str, overrides: Mapping[str, Any], *block
 def completion(text: str, title: str = "", question: str = "", layers: Sequence[str] = LAYERS) -> HTML:
     """A completion as a card: its layers and answer where it is a well-formed chain, else the text and the reason."""
     try:
-        body = "".join(f"<p style='margin:.3em 0'><b>{_NAMES[name]}</b><br>{_text(part)}</p>"
+        body = "".join(f"<p style='margin:.3em 0'><b>{NAMES[name]}</b><br>{_text(part)}</p>"
                        for name, part in vars(parse(text, layers)).items() if part)
     except CoEFormatError as error:
         body = f"<p><b>not a chain: {_text(error)}</b></p><p>{_text(text)}</p>"

@@ -74,8 +74,9 @@ async def _generate(asked: Sequence[Question], complete: Complete, params: Param
     messages = {q.question_id: prompts.ask(q.question, told) for q in asked}
     found: dict[str, CoE] = {}
     failed: dict[str, dict[str, Any]] = {}
+    given_up: set[str] = set()
     for tries in range(1 + c.reasks):
-        names = [name for name in messages if name not in found and not failed.get(name, {}).get("given_up")]
+        names = [name for name in messages if name not in found and name not in given_up]
         if not names:
             break
         replies = await complete([messages[name] for name in names], f"02_coe {'asked again' if tries else 'asked'}")
@@ -88,12 +89,14 @@ async def _generate(asked: Sequence[Question], complete: Complete, params: Param
                 before = failed.get(name, {"raw": "", "reasons": []})
                 reason = str(error) + ("; cut off at coe.max_tokens" if reply.finish == "length" else "")
                 failed[name] = {"question_id": name, "reason": reason, "raw": reply.text or before["raw"],
-                                "reasons": [*before["reasons"], reason], "given_up": reply.problem is not None}
+                                "reasons": [*before["reasons"], reason]}
+                if reply.problem:  # what a repeat could mend has been repeated; the next run asks again
+                    given_up.add(name)
                 messages[name] = prompts.ask_again(messages[name], reply.text, reason, tries + 1, language)
     teacher, prompt = f"{c.teacher}:{c.model}", prompts.version(language, c.layers)
     return ([_record(q.question_id, q.question, found[q.question_id], teacher, prompt)
              for q in sorted(asked, key=lambda q: q.question_id) if q.question_id in found],
-            [{k: v for k, v in failed[name].items() if k != "given_up"} for name in sorted(messages) if name not in found])
+            [failed[name] for name in sorted(failed) if name not in found])
 
 
 def _local(params: Params, cache: Path) -> Complete:

@@ -139,10 +139,10 @@ def test_after_a_fatal_answer_nothing_more_is_sent(tmp_path):
     def broke(asked):
         count.append(1)
         return (200, completion()) if len(count) <= 3 else (402, None)
-    prices = dict(price_prompt=1.0, price_completion=1.0, max_tokens=150, concurrency=16, n_chains=60, spending_limit=0.1)
+    prices = dict(price_prompt=1.0, price_completion=1.0, max_tokens=150, concurrency=16, n_chains=60, spending_limit=0.03)
     with answering(200, broke) as url, pytest.raises(TeacherError, match="wants payment"):
         asyncio.run(asyncio.wait_for(teacher.chains(QUESTIONS[:60], params(url, **prices), tmp_path / "cache"), 30))
-    assert len(count) <= 3 + 16  # those that were under way
+    assert len(count) <= 3 + 6  # so many were under way: more do not fit under the limit at once
 
 
 def test_time_outs_count_against_the_limit_and_bound_a_slow_reply(tmp_path):
