@@ -14,7 +14,7 @@ from empathy_lib import ROOT
 from empathy_lib.schema import read_jsonl
 from faulty_proxy import hashed
 from serving import served
-from test_teacher import endpoint
+from teaching import endpoint
 
 N = 200
 ASK = """
