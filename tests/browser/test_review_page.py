@@ -3,73 +3,19 @@
 import json
 import os
 import resource
-import socket
-import subprocess
-import sys
 
 import pytest
 from conftest import wait_for
+from reviewing import Review, all_saved, box, expect, has, make_chains, open_page, press, showing
 
 from empathy_lib import ROOT
 from empathy_lib.coe import FIELDS
 from empathy_lib.review import read
-from empathy_lib.schema import read_jsonl, write_jsonl
+from empathy_lib.schema import write_jsonl
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = "/usr/bin/chromium"
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not os.path.exists(CHROMIUM), reason=f"needs {CHROMIUM}")]
-
-# The page's server; every address it looks up or connects to beyond this machine is written to the file argv[3].
-SERVE = """
-import sys
-def audit(event, args):
-    outside = event in ("socket.connect", "socket.sendto") and isinstance(args[1], tuple) and args[1][0] != "127.0.0.1"
-    if outside or event == "socket.getaddrinfo" and args[0] not in ("127.0.0.1", "localhost", None):
-        open(sys.argv[3], "a").write(f"{event} {args}\\n")
-sys.addaudithook(audit)
-from empathy_lib.review_page import launch
-launch(sys.argv[1], int(sys.argv[2]))
-"""
-
-
-def make_chains(n):
-    """The first bundled chains as the run's stage writes them."""
-    questions = {q["question_id"]: q for q in read_jsonl(ROOT / "empathy_lib/bundled/questions.jsonl")}
-    return [{"question_id": c["question_id"], "question": questions[c["question_id"]]["question"],
-             **{part: c[part] for part in FIELDS}, "teacher": "bundled", "prompt": "", "reviewers": [],
-             "decision": "unreviewed", "own_question": True}
-            for c in read_jsonl(ROOT / "empathy_lib/bundled/coe.jsonl")[:n]]
-
-
-class Review:
-    """A run with chains, its server, and the file of decisions."""
-
-    def __init__(self, folder, chains):
-        self.folder, self.chains, self.file = folder, chains, folder / "review" / "decisions.jsonl"
-        write_jsonl(folder / "02_coe" / "taught.jsonl", chains)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.start()
-
-    def start(self):
-        command = [sys.executable, "-c", SERVE, self.folder, str(self.port), self.folder / "outside"]
-        self.server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-        wait_for(self._answers, "the server", 60)
-
-    def stop(self):
-        self.server.kill()
-        self.server.wait()
-
-    def _answers(self):
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def saved(self):
-        """What the file holds, without times and digests."""
-        decisions, unreadable = read(self.file)
-        assert not unreadable
-        return [(d["question_id"], d["part"], d["decision"], d["text"], d["note"], d["rater"]) for d in decisions]
 
 
 @pytest.fixture
@@ -98,52 +44,6 @@ def context():
         yield window
         browser.close()
     assert asked and not [url for url in asked if not url.startswith(("http://127.0.0.1:", "data:", "blob:"))]
-
-
-def expect(page, where, text):
-    page.wait_for_function("([where, text]) => document.querySelector(where)?.innerText.includes(text)",
-                           arg=[where, text])
-
-
-def box(page, name):
-    return page.locator(f"#{name} textarea, #{name} input")
-
-
-def has(page, **texts):
-    """Wait until these boxes hold these texts."""
-    for name, text in texts.items():
-        where = f"#{name.replace('_', '-')} textarea, #{name.replace('_', '-')} input"
-        page.wait_for_function("([where, text]) => document.querySelector(where)?.value == text", arg=[where, text])
-
-
-def showing(page, chain, label=""):
-    """Wait until the page shows this chain and takes keys again."""
-    page.wait_for_function("!document.body.dataset.moving")
-    has(page, question=chain["question"])
-    expect(page, "#question", label or chain["question_id"])
-
-
-def open_page(context, review, rater=None):
-    page = context.new_page()
-    page.goto(f"http://127.0.0.1:{review.port}")
-    expect(page, "#question", "Question")
-    page.wait_for_function("document.body.dataset.chain")
-    if rater:
-        box(page, "rater").fill(rater)
-        page.keyboard.press("Enter")
-        page.wait_for_function("!document.body.dataset.moving")
-        expect(page, "#progress", f"of {len(review.chains)} chains decided by you")
-    return page
-
-
-def press(page, *keys):
-    for key in keys:
-        page.keyboard.press(key)
-
-
-def all_saved(page, *parts):
-    for part in parts or FIELDS:
-        expect(page, f"#status-{part}", "· saved")
 
 
 def test_ten_chains_with_a_reload_and_a_killed_server(review, context):
