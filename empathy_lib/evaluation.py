@@ -23,8 +23,9 @@ def systems(params: Params, run_folder: Path) -> dict[str, str | Path]:
 
 
 def answer_questions(model_folder: str | Path, questions: Sequence[Question], file: Path, params: Params,
-                     samples: int | None = None) -> list[dict[str, Any]]:
-    """Sample completions for the questions and keep them in ``file``; a finished file is read, not made again."""
+                     samples: int | None = None, temperature: float | None = None) -> list[dict[str, Any]]:
+    """Sample completions for the questions (as ``params.evaluation`` says, where not given) and keep them in ``file``; a
+    finished file is read, not made again."""
     if file.exists():
         return read_jsonl(file)
     e = params.evaluation
@@ -32,12 +33,17 @@ def answer_questions(model_folder: str | Path, questions: Sequence[Question], fi
     asked = [(q, n) for q in questions for n in range(samples or e.samples_per_question)]
     completions = policy.generate(
         model, tokenizer, [policy.prompt(tokenizer, q.question, params) for q, _ in asked], what=file.stem,
-        temperature=e.temperature, max_new_tokens=e.max_completion_tokens, batch_size=e.batch_size, seed=params.seed)
+        temperature=temperature or e.temperature, max_new_tokens=e.max_completion_tokens, batch_size=e.batch_size, seed=params.seed)
     layers = params.coe.layers
     rows = [{"question_id": q.question_id, "question": q.question, "sample": n, "completion": text,
              "answer": answer_of(text, layers), "valid": is_valid(text, layers)} for (q, n), text in zip(asked, completions)]
     write_jsonl(file, rows)
     return rows
+
+
+def references(question: Question, params: Params) -> list[str]:
+    """The human answers of a question, in the view the policy learns to write."""
+    return [short(answer.text, params.view.answer_chars) for answer in question.answers]
 
 
 def valid_rate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -51,8 +57,8 @@ def valid_rate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def score_system(rows: Sequence[dict[str, Any]], questions: Sequence[Question], train_answers: Sequence[str],
                  params: Params) -> dict[str, Any]:
     """Format, scores by tokenizer against the human answers in the same view, and copied characters of one system."""
-    references = {q.question_id: [short(a.text, params.view.answer_chars) for a in q.answers] for q in questions}
-    predictions, refs = [r["answer"] for r in rows], [references[r["question_id"]] for r in rows]
+    answers = {q.question_id: references(q, params) for q in questions}
+    predictions, refs = [r["answer"] for r in rows], [answers[r["question_id"]] for r in rows]
     given, corpus, valid = [p for p in predictions if p], "\n".join(train_answers), valid_rate(rows)
     copied = [metrics.longest_copy(p, corpus) for p in given]
     figures: dict[str, Any] = {

@@ -18,7 +18,7 @@ STAGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "01_dataset": (("seed", "language", "dataset"), ()),
     "02_coe": (("seed", "language", "policy", "coe"), ("01_dataset",)),
     "03_sft": (("seed", "language", "policy", "view", "demo_model", "coe.layers", "sft"), ("01_dataset", "02_coe")),
-    "04_reward_model": (("seed", "reward_model"), ("01_dataset",)),
+    "04_reward_model": (("seed", "language", "policy", "view", "coe.layers", "reward_model"), ("01_dataset", "02_coe", "03_sft")),
     "05_grpo": (("seed", "language", "policy", "view", "coe.layers", "grpo"), ("01_dataset", "03_sft", "04_reward_model")),
     "06_evaluation": (("seed", "language", "policy", "view", "coe.layers", "evaluation"),
                       ("01_dataset", "02_coe", "03_sft", "04_reward_model", "05_grpo"))}
@@ -102,7 +102,7 @@ class Coe(Block):
 
 
 class Sft(Block):
-    epochs: PositiveInt = P("passes over the chains", "epochs")
+    epochs: int = P("passes over the chains; 0: no SFT, GRPO starts from the base", "epochs", ge=0)
     batch_size: PositiveInt = P("chains a device and forward pass")
     gradient_accumulation: PositiveInt = P("forward passes an update")
     learning_rate: Rate = P("AdamW learning rate, cosine to zero")
@@ -110,18 +110,22 @@ class Sft(Block):
     save_steps: PositiveInt = P("a checkpoint every so many updates", "updates")
 
 
+Weight = Annotated[float, Field(ge=0)]
+
+
 class RewardModel(Block):
-    encoder: str = P("'static' (bag of characters and bigrams, trained from zero) or a SentenceTransformer's name")
+    encoder: str = P("'static' or 'two_towers' (mean of token vectors, from zero) or a SentenceTransformer's name")
     epochs: PositiveInt = P("passes over the (question, answer, other answer) triplets", "epochs")
     batch_size: PositiveInt = P("triplets a step")
     learning_rate: Annotated[float, Field(gt=0)] = P("AdamW learning rate, linear to zero")
     margin: float = P("m of the triplet loss (Eq. 5): how much nearer, in cosine distance", gt=0, le=2)
-    same_topic_fraction: Fraction = P("share of negatives taken from another question of the same topic")
-    save_steps: PositiveInt = P("a checkpoint every so many steps", "steps")
+    negatives: dict[Literal["random", "same_topic", "hard", "base", "faulty", "padded"], Weight] = P(
+        "how often each kind of negative is drawn (see negatives.py)", "weights")
+    save_steps: PositiveInt = P("a checkpoint, and a look at the dev split, every so many steps", "steps")
 
 
 class Grpo(Block):
-    max_steps: PositiveInt = P("GRPO updates", "steps")
+    max_steps: int = P("GRPO updates; 0: no GRPO, the policy stays as SFT left it", "steps", ge=0)
     num_generations: int = P("G: completions sampled for each question (the group)", ge=2)
     batch_size: PositiveInt = P("completions a device and forward pass")
     gradient_accumulation: PositiveInt = P("forward passes an update")
@@ -131,8 +135,11 @@ class Grpo(Block):
     temperature: float = P("sampling temperature of the rollouts", gt=0)
     max_completion_tokens: PositiveInt = P("longest completion sampled", "tokens")
     reward: Literal["additive", "gated"] = P("r_format + r_answer, or the answer counts only if the format holds")
-    threshold: float = P("T: cosine of question and answer above which r_answer is 1 (Eq. 6)", ge=-1, le=1)
-    save_steps: PositiveInt = P("a checkpoint every so many steps", "steps")
+    answer: Literal["binary", "soft"] = P("r_answer above T (Eq. 6): 1, or the cosine itself")
+    threshold: float | Literal["auto"] = P(
+        "T: cosine of question and answer above which r_answer counts (Eq. 6); auto: best F1 on the dev split")
+    save_steps: PositiveInt = P("a checkpoint, and a look at the dev split, every so many steps", "steps")
+    save_every_minutes: float | None = P("a checkpoint also after so long (null: by steps alone)", "min", gt=0)
 
 
 class Evaluation(Block):
@@ -170,6 +177,8 @@ class Params(Block):
             "grpo.max_completion_tokens: must be less than policy.max_seq_length": room <= 0,
             "dataset.test_fraction: nothing is left to train on": data.dev_fraction + data.test_fraction >= 1,
             "coe.layers: each at most once, in the order L1 to L4": c.layers != sorted(set(c.layers)),
+            f"grpo.threshold: a cosine lies between -1 and 1, got {g.threshold}": g.threshold != "auto" and not -1 <= g.threshold <= 1,
+            "reward_model.negatives: at least one kind needs a weight above 0": not any(self.reward_model.negatives.values()),
             f"coe.model: the teacher '{c.teacher}' needs one": c.teacher != "bundled" and not c.model,
             "coe.base_url: the teacher 'openai' needs one": c.teacher == "openai" and not c.base_url,
             "coe.spending_limit: needs coe.price_prompt and coe.price_completion":
@@ -232,7 +241,7 @@ def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> Pa
 
 def _explain(error: Any) -> str:
     """One of pydantic's errors in the words of a params file."""
-    key = ".".join(str(part) for part in error["loc"] if isinstance(part, str) and not part.endswith("]"))
+    key = ".".join(part for part in error["loc"] if isinstance(part, str) and not part.endswith("]") and part not in ("float", "str"))
     if error["type"] == "missing":
         return f"parameter '{key}' is missing"
     if error["type"] == "value_error":

@@ -14,7 +14,12 @@ def save(figure: Figure, folder: Path, name: str) -> Figure:
     """Keep a figure as ``<folder>/<name>.png`` and hand it back for the notebook to show."""
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.png", dpi=110, bbox_inches="tight", metadata={"Software": None})
-    plt.close(figure)  # shown once, as the cell's value
+    return close(figure)
+
+
+def close(figure: Figure) -> Figure:
+    """Forget a figure, so that it is shown once, as the cell's value."""
+    plt.close(figure)
     return figure
 
 
@@ -40,17 +45,25 @@ def histograms(values: Mapping[str, Sequence[float]], title: str, xlabel: str, b
 
 
 def curves(log: Sequence[Mapping[str, Any]], panels: Mapping[str, Sequence[str]], window: int = 1) -> Figure:
-    """Training curves: one panel for each title, its keys of the log over steps, with a moving mean of ``window``."""
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.2), squeeze=False)
-    table = pd.DataFrame(log).set_index("step")
-    for axis, (title, keys) in zip(axes[0], panels.items()):
+    """Training curves: one panel for each title, its keys of the log over steps (with points where they are few), with a
+    moving mean of ``window``; four panels a row."""
+    rows, columns = -(-len(panels) // 4), min(4, len(panels))
+    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 3.2 * rows), squeeze=False)
+    table = pd.DataFrame(log, columns=None if log else ["step"]).set_index("step")
+    for axis in axes.flat[len(panels):]:
+        axis.remove()
+    for axis, (title, keys) in zip(axes.flat, panels.items()):
         for key in table.columns.intersection(keys, sort=False):
             values = table[key].dropna()
+            if 0 < len(values) < 0.2 * len(table):  # a look at the dev split now and then
+                axis.plot(values, "o-", label=key)
+                continue
             line, = axis.plot(values, alpha=0.3 if window > 1 else 1, label=key if window == 1 else None)
             if 1 < window <= len(values):
                 axis.plot(values.rolling(window).mean(), color=line.get_color(), label=f"{key} (mean of {window})")
         axis.set(title=title, xlabel="step")
-        axis.legend(fontsize=7)
+        if axis.lines:
+            axis.legend(fontsize=7)
     figure.tight_layout()
     return figure
 
@@ -81,4 +94,20 @@ def threshold(positive: Sequence[float], negative: Sequence[float], chosen: floa
     axis.axvline(chosen, ls="--", color="grey", label=f"T = {chosen}")
     axis.set(title="r_answer as a classifier", xlabel="threshold T on the cosine", ylim=(0, 1.03))
     axis.legend()
+    return figure
+
+
+def shares(rows: Mapping[str, Sequence[Mapping[str, Any]]], names: Sequence[str], title: str) -> Figure:
+    """Grouped horizontal bars with 95 % intervals: by row one ``{"value", "ci95"}`` for each of ``names``."""
+    figure, axis = plt.subplots(figsize=(7, 0.45 * len(rows) + 1))
+    height = 0.8 / len(names)
+    for i, name in enumerate(names):
+        cells = [values[i] for values in rows.values()]
+        places = np.arange(len(cells)) + height * (i - (len(names) - 1) / 2)
+        axis.barh(places, [cell["value"] for cell in cells], height, label=name)
+        axis.hlines(places, *np.transpose([cell["ci95"] for cell in cells]), color="black", lw=1)
+    axis.set(title=title, xlabel="share of questions", xlim=(0, 1.03), yticks=range(len(rows)),
+             yticklabels=[row.replace("_", " ") for row in rows])
+    axis.invert_yaxis()
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.5 / len(rows) - 0.06), ncol=len(names))
     return figure

@@ -26,9 +26,21 @@ def unsloth() -> Any:
     return FastLanguageModel
 
 
+def import_backend(params: Params) -> None:
+    """Import Unsloth, where it is the backend: it must come before transformers, trl and sentence-transformers."""
+    if params.policy.backend == "unsloth":
+        unsloth()
+
+
 def base(params: Params, run_folder: Path) -> str | Path:
     """The untrained policy: the demo model of the run, or the named one."""
     return run_folder / "03_sft" / "base" if params.policy.model == "demo" else params.policy.model
+
+
+def on_gpu() -> bool:
+    """Whether there is a GPU that torch can use."""
+    import torch
+    return torch.cuda.is_available()
 
 
 def dtype(params: Params) -> Any:
@@ -36,7 +48,7 @@ def dtype(params: Params) -> Any:
     import torch
     if params.policy.dtype != "auto":
         return getattr(torch, params.policy.dtype)
-    if not torch.cuda.is_available():
+    if not on_gpu():
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
@@ -49,20 +61,23 @@ def prompt(tokenizer: Any, question: str, params: Params) -> str:
 
 
 def load(name: str | Path, params: Params, train: bool = False) -> tuple[Any, Any]:
-    """Model and tokenizer of a folder or hub name; to ``train`` with a LoRA rank > 0, with fresh (neutral) adapters."""
+    """Model and tokenizer of a folder or hub name; to ``train`` with a LoRA rank > 0, with fresh (neutral) adapters.
+    FileNotFoundError for a folder without a tokenizer."""
     p, full = params.policy, params.policy.lora_rank == 0
+    if Path(name).is_dir() and not (Path(name) / "tokenizer_config.json").exists():
+        raise FileNotFoundError(f"{name} holds no tokenizer: copy tokenizer.json and tokenizer_config.json of the model it "
+                                "was made from into it")
     lora = dict(r=p.lora_rank, lora_alpha=p.lora_alpha, lora_dropout=0.0, bias="none", target_modules=LORA_TARGETS)
     if p.backend == "unsloth":
-        fast = unsloth()
-        model, tokenizer = fast.from_pretrained(str(name), max_seq_length=p.max_seq_length, dtype=dtype(params),
-                                                load_in_4bit=p.load_in_4bit, full_finetuning=train and full)
+        fast, again = unsloth(), "unsloth" if p.gradient_checkpointing else False  # not said, Unsloth recomputes activations
+        model, tokenizer = fast.from_pretrained(
+            str(name), max_seq_length=p.max_seq_length, dtype=dtype(params), load_in_4bit=p.load_in_4bit,
+            full_finetuning=train and full, use_gradient_checkpointing=again)
         if train and not full:
-            model = fast.get_peft_model(model, **lora, random_state=params.seed,
-                                        use_gradient_checkpointing="unsloth" if p.gradient_checkpointing else False)
+            model = fast.get_peft_model(model, **lora, random_state=params.seed, use_gradient_checkpointing=again)
         if not train:
             fast.for_inference(model)
     else:
-        import torch
         from peft import LoraConfig, get_peft_model
         from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, set_seed
         quantise = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",
@@ -70,7 +85,7 @@ def load(name: str | Path, params: Params, train: bool = False) -> tuple[Any, An
         tokenizer = AutoTokenizer.from_pretrained(str(name))
         model = AutoModelForCausalLM.from_pretrained(
             str(name), dtype=dtype(params), quantization_config=quantise,
-            device_map={"": 0} if torch.cuda.is_available() else None)
+            device_map={"": 0} if on_gpu() else None)
         if train and not full:
             set_seed(params.seed)
             model = get_peft_model(model, LoraConfig(**lora, task_type="CAUSAL_LM"))
@@ -137,3 +152,14 @@ def fit(trainer: Any, target: Path, save_to: Callable[[Path], Any]) -> list[dict
     with building(target) as temporary:
         save_to(temporary)
     return log
+
+
+def untouched(start: str | Path, folder: Path, params: Params) -> list[dict[str, Any]]:
+    """A stage of no steps: ``folder/model`` is ``start`` itself, the log is empty."""
+    if not (folder / "model").exists():
+        with building(folder / "model") as temporary:
+            model, tokenizer = load(start, params)
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+    write_jsonl(folder / "log.jsonl", [])
+    return []

@@ -1,72 +1,82 @@
 """The reward model: an encoder trained to put an answer near its own question, with the triplet loss of Eq. 5,
-``max(0, d(a, p) - d(a, n) + m)``: d the cosine distance, m the margin, a the question, p its answer, n another
-question's answer. Which of these the paper used is not stated: here, a share of the same topic."""
+``max(0, d(a, p) - d(a, n) + m)``: d the cosine distance, m the margin, a the question, p its answer, n a negative
+(``negatives.py``)."""
 
-import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from empathy_lib import policy
+from empathy_lib import metrics, policy
+from empathy_lib.negatives import collect, triplets
 from empathy_lib.params import Params
 from empathy_lib.run import building
-from empathy_lib.schema import Question
+from empathy_lib.schema import Question, read_jsonl, write_jsonl
+
+Judge = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 
 
 def new_encoder(params: Params, texts: Sequence[str]) -> Any:
-    """The named SentenceTransformer, or ``static``, untrained: the mean of one 256-number vector for each BPE token."""
+    """The named SentenceTransformer, or an untrained one: ``static``, the mean of one 256-number vector for each BPE
+    token, or ``two_towers``, one such mean for questions and another for answers."""
     from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Router
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-    from transformers import set_seed
-    if params.reward_model.encoder != "static":
-        return SentenceTransformer(params.reward_model.encoder)
+    name = params.reward_model.encoder
+    if name not in ("static", "two_towers"):
+        return SentenceTransformer(name)
     tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Punctuation()])
     tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
         vocab_size=12000, min_frequency=2, special_tokens=["[UNK]"], show_progress=False))
-    set_seed(params.seed)
-    return SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=256)], device="cpu")
+    # A third of PyTorch's length, so that what training adds outweighs the noise of tokens that were hardly ever pushed.
+    noise = np.random.default_rng(params.seed).normal(0, 0.3, (2, tokenizer.get_vocab_size(), 256)).astype(np.float32)
+    towers = [StaticEmbedding(tokenizer, embedding_weights=weights) for weights in noise[:1 + (name == "two_towers")]]
+    modules = towers if len(towers) == 1 else [Router.for_query_document([towers[0]], [towers[1]])]
+    return SentenceTransformer(modules=modules, device="cpu")
 
 
-def triplets(questions: Sequence[Question], same_topic_fraction: float, seed: int) -> list[dict[str, str]]:
-    """One (anchor, positive, negative) for each answer of each question; seeded. A share ``same_topic_fraction`` of the
-    negatives answers another question of the same topic, where there is one. ValueError for a single question."""
-    if len(questions) < 2:
-        raise ValueError(f"a triplet needs an answer to another question, and there are {len(questions)} questions")
-    rng, by_topic, rows = random.Random(seed), {}, []
-    for question in questions:
-        by_topic.setdefault(question.topic, []).append(question)
-    for question in questions:
-        near = [q for q in by_topic[question.topic] if q is not question]
-        for answer in question.answers:
-            pool = near if near and rng.random() < same_topic_fraction else questions
-            other = rng.choice(pool)
-            while other is question:
-                other = rng.choice(pool)
-            negative = rng.choice(other.answers).text
-            rows.append({"anchor": question.question, "positive": answer.text, "negative": negative})
-    return rows
+def prepare(questions: Sequence[Question], base: str | Path, folder: Path, params: Params) -> list[dict[str, str]]:
+    """The training triplets, kept in ``folder/triplets.jsonl``: a finished file is read, not made again. ``base`` is the
+    untrained policy, whose replies are one kind of negative."""
+    file = folder / "triplets.jsonl"
+    if not file.exists():
+        texts = [text for q in questions for a in q.answers for text in (q.question, a.text)]
+        replies = collect(questions, untrained(texts, folder, params), base, folder / "base_train.jsonl", params)
+        write_jsonl(file, triplets(questions, params.reward_model.negatives, params.seed, replies))
+    return read_jsonl(file)
 
 
-def train(questions: Sequence[Question], folder: Path, params: Params) -> list[dict[str, Any]]:
-    """Train the encoder into ``folder/model`` from ``folder/untrained``; resumes. Returns the log, one dict a step."""
+def untrained(texts: Sequence[str], folder: Path, params: Params) -> Any:
+    """The encoder before training, from ``folder/untrained``, made there from ``texts`` where it is missing."""
+    if not (folder / "untrained").exists():
+        with building(folder / "untrained") as target:
+            new_encoder(params, texts).save(str(target))
+    return load(folder / "untrained")
+
+
+def train(rows: Sequence[dict[str, str]], dev: Sequence[dict[str, str]], folder: Path, params: Params) -> list[dict[str, Any]]:
+    """Train the encoder on triplets into ``folder/model``, keeping the checkpoint with the lowest loss on those of ``dev``;
+    resumes. Returns the log, one dict a step and one a look at dev."""
     from datasets import Dataset
-    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
+    from sentence_transformers import SentenceTransformerTrainer
+    from sentence_transformers.sentence_transformer.evaluation import TripletEvaluator
     from sentence_transformers.sentence_transformer.losses import TripletDistanceMetric, TripletLoss
     from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
-    r, untrained = params.reward_model, folder / "untrained"
-    rows = triplets(questions, r.same_topic_fraction, params.seed)
-    if not untrained.exists():
-        with building(untrained) as target:
-            new_encoder(params, [text for row in rows for text in row.values()]).save(str(target))
-    model = SentenceTransformer(str(untrained))
+    r, columns = params.reward_model, ("anchor", "positive", "negative")
+    model = untrained([row[name] for row in rows for name in columns[:2]], folder, params)
+    evaluator = TripletEvaluator(*([row[name] for row in dev] for name in columns), name="dev", write_csv=False)
     arguments = SentenceTransformerTrainingArguments(
-        **policy.trainer_arguments(params, folder, r), num_train_epochs=r.epochs, save_steps=r.save_steps)
+        **policy.trainer_arguments(params, folder, r), num_train_epochs=r.epochs, save_steps=r.save_steps,
+        eval_strategy="steps", eval_steps=r.save_steps, load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        router_mapping=dict(zip(columns, ("query", "document", "document"))) if r.encoder == "two_towers" else None)
     loss = TripletLoss(model, TripletDistanceMetric.COSINE, triplet_margin=r.margin)
-    trainer = SentenceTransformerTrainer(model=model, args=arguments, train_dataset=Dataset.from_list(rows), loss=loss)
+    seen, unseen = (Dataset.from_list([{name: row[name] for name in columns} for row in part]) for part in (rows, dev))
+    trainer = SentenceTransformerTrainer(model=model, args=arguments, evaluator=evaluator, loss=loss, train_dataset=seen,
+                                         eval_dataset=unseen)
     return policy.fit(trainer, folder / "model", lambda target: model.save(str(target)))
 
 
@@ -77,11 +87,10 @@ def load(folder: Path) -> Any:
 
 
 def similarity(encoder: Any, questions: Sequence[str], answers: Sequence[str]) -> np.ndarray:
-    """Cosine of each question with its answer, shape ``[n]``, in [-1, 1]; an empty text has cosine 0."""
-    q, a = (encoder.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
-            for texts in (questions, answers))
-    empty = np.array([not (x.strip() and y.strip()) for x, y in zip(questions, answers)], dtype=bool)
-    return np.where(empty, 0.0, np.nan_to_num((q * a).sum(axis=1)))
+    """Cosine of each question with its answer, shape ``[n]``, in [-1, 1]; 0 where a text has no embedding."""
+    q = encoder.encode_query(list(questions), normalize_embeddings=True, show_progress_bar=False)
+    a = encoder.encode_document(list(answers), normalize_embeddings=True, show_progress_bar=False)
+    return np.nan_to_num((q * a).sum(axis=1))
 
 
 def tfidf_similarity(corpus: Sequence[str], questions: Sequence[str], answers: Sequence[str]) -> np.ndarray:
@@ -91,10 +100,36 @@ def tfidf_similarity(corpus: Sequence[str], questions: Sequence[str], answers: S
     return np.asarray(fitted.transform(questions).multiply(fitted.transform(answers)).sum(axis=1)).ravel()
 
 
-def pair_accuracy(score: Callable[..., np.ndarray], rows: Sequence[dict[str, str]]) -> dict[str, Any]:
-    """How often ``score(questions, answers)`` ranks a triplet's positive first, with n and a 95 % Wilson interval."""
-    from scipy.stats import binomtest
+def rank_pairs(judge: Judge, rows: Sequence[dict[str, str]]) -> dict[str, Any]:
+    """How well ``judge(questions, answers)`` ranks triplets: ``value``, the share in which the positive is the nearer
+    one, and ``auc``, the chance that some positive is nearer than some negative; n; 95 % intervals (bootstrap over
+    questions)."""
+    from scipy.stats import rankdata
     anchors, positives, negatives = ([row[key] for row in rows] for key in ("anchor", "positive", "negative"))
-    hits = int((score(anchors, positives) > score(anchors, negatives)).sum())
-    low, high = binomtest(hits, len(rows)).proportion_ci(method="wilson")
-    return {"value": hits / len(rows), "n": len(rows), "ci95": [float(low), float(high)]}
+    own, other = judge(anchors, positives), judge(anchors, negatives)
+    names = np.unique([row["question_id"] for row in rows], return_inverse=True)[1]
+    groups = [np.flatnonzero(names == i) for i in range(names.max() + 1)]
+
+    def auc(picked: np.ndarray) -> float:
+        n = len(picked)
+        return float(rankdata(np.r_[own[picked], other[picked]])[:n].sum() / n**2 - (n + 1) / (2 * n))
+
+    draws = np.random.default_rng(0).integers(0, len(groups), (500, len(groups)))
+    aucs = [auc(np.concatenate([groups[i] for i in draw])) for draw in draws]
+    hits = (own > other).astype(float)
+    return {"value": float(hits.mean()), "n": len(rows), "ci95": metrics.bootstrap([hits[g] for g in groups]),
+            "auc": auc(np.arange(len(rows))), "auc_ci95": np.percentile(aucs, [2.5, 97.5]).tolist()}
+
+
+def verdicts(own: np.ndarray, other: np.ndarray, threshold: float) -> dict[str, Any]:
+    """Precision, recall and F1 of "cosine > T" (Eq. 6), own answers against others'; precision None where none passes."""
+    passed, wrong = int((own > threshold).sum()), int((other > threshold).sum())
+    return {"T": threshold, "precision": passed / (passed + wrong) if passed + wrong else None,
+            "recall": passed / len(own), "f1": 2 * passed / (passed + wrong + len(own))}
+
+
+def best_threshold(own: np.ndarray, other: np.ndarray) -> float:
+    """The T of the best F1 (what ``grpo.threshold: auto`` takes): midway between two cosines, the lowest of equals."""
+    cuts = np.unique(np.r_[-1.0, own, other].astype(float))
+    middles = (cuts[1:] + cuts[:-1]) / 2
+    return round(float(max(middles, key=lambda cut: verdicts(own, other, cut)["f1"])), 4)

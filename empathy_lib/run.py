@@ -67,7 +67,7 @@ class Run:
                  "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "seconds": round(time.time() - began, 1),
                  "warnings": list(warnings)}
         with FileLock(self.dir / ".manifest.lock"):  # stages that run side by side take turns
-            manifest = self._manifest() | _environment()
+            manifest = self._manifest() | environment()
             manifest.setdefault("stages", {})[stage] = entry
             write_json(self.dir / "manifest.json", manifest)
         write_json(folder / "metrics.json", metrics)
@@ -150,7 +150,7 @@ def _hashes(folder: Path) -> dict[str, str]:
     return hashes
 
 
-def _environment() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
     """Machine, versions of what a result depends on, and the commit (None outside a git checkout)."""
     import torch
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from empathy_lib import policy
-from empathy_lib.coe import FIELDS, CoE, render
+from empathy_lib.coe import FIELDS, CoE, CoEFormatError, render
 from empathy_lib.params import Params
 from empathy_lib.view import short_chain
 
@@ -16,15 +16,27 @@ def as_coe(record: dict[str, Any]) -> CoE:
 
 
 def rows(chains: Sequence[dict[str, Any]], tokenizer: Any, params: Params) -> list[dict[str, str]]:
-    """Chains (``question``, L1 … L4, ``answer``) as TRL prompt-completion rows; loss falls on the completion only."""
-    return [{"prompt": policy.prompt(tokenizer, c["question"], params),
-             "completion": render(short_chain(as_coe(c), params.view), params.coe.layers) + tokenizer.eos_token} for c in chains]
+    """Chains (``question``, L1 … L4, ``answer``) as TRL prompt-completion rows; loss falls on the completion only.
+    ValueError where no chain can be rendered; where some cannot, they are left out and counted."""
+    found, faults = [], []
+    for c in chains:
+        try:
+            text = render(short_chain(as_coe(c), params.view), params.coe.layers)
+            found.append({"prompt": policy.prompt(tokenizer, c["question"], params), "completion": text + tokenizer.eos_token})
+        except (CoEFormatError, KeyError) as error:
+            faults.append(f"{c.get('question_id')}: {error}")
+    if faults:
+        print(f"{len(faults)} of {len(chains)} chains are left out, the first {faults[0]}")
+    if not found:
+        raise ValueError("no valid chain of empathy to train on" + (f" (the first, {faults[0]})" if faults else "") +
+                         ": see 02_coe/rejected.jsonl, or raise coe.n_chains")
+    return found
 
 
 def train(chains: Sequence[dict[str, Any]], base: str | Path, folder: Path, params: Params) -> list[dict[str, Any]]:
     """Fine-tune ``base`` on the chains into ``folder/model``; resumes. Returns the log, one dict an update."""
-    if not chains:
-        raise ValueError("no chain of empathy to train on: see 02_coe/rejected.jsonl, or raise coe.n_chains")
+    if not params.sft.epochs:
+        return policy.untouched(base, folder, params)
     model, tokenizer = policy.load(base, params, train=True)  # before trl: Unsloth must be imported first
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from conftest import NOTEBOOKS, all_metrics, copy_run, run_notebook, snakemake
+from empathy_lib.negatives import KINDS
 from empathy_lib.params import load_params
 from empathy_lib.schema import read_jsonl
 
@@ -26,14 +27,19 @@ def test_results(smoke_run):
     reward = json.loads((smoke_run / "04_reward_model/metrics.json").read_text())
     assert 0 <= reward["pair_accuracy"] <= 1 and reward["n_pairs"] >= 100
     for system in ("trained", "untrained", "tfidf"):
-        assert {"random", "same_topic"} == set(reward["systems"][system])
+        assert set(reward["systems"][system]) == set(KINDS)
+        assert all(0 <= row[key] <= 1 for row in reward["systems"][system].values() for key in ("value", "auc"))
+    assert len(reward["probes"]) == 13 and set(reward["two_towers"]["probes"]) == set(reward["probes"])
+    assert reward["probes"]["empty"]["above_median"]["value"] == 0
+    assert [row["T"] for row in reward["threshold"]] == [0.3, 0.5, 0.7] and -1 <= reward["best_threshold"]["T"] <= 1
+    assert json.loads((smoke_run / "05_grpo/metrics.json").read_text())["threshold"] == 0.0
     for name in ("base", "sft", "empathy_r1"):
         rows = read_jsonl(smoke_run / "06_evaluation/generations" / f"{name}.jsonl")
         assert len(rows) == 12 and not any("<think>" in row["completion"] for row in rows)
 
 
 def test_grpo_really_trained(smoke_run):
-    log = read_jsonl(smoke_run / "05_grpo/log.jsonl")
+    log = [row for row in read_jsonl(smoke_run / "05_grpo/log.jsonl") if "reward" in row]
     assert len(log) == 6 and log[0]["kl"] == 0 and log[-1]["kl"] > 0.01  # else resuming could not be seen to fail
     assert any(row["reward_std"] > 0 for row in log)
     sft, final = ((smoke_run / stage / "model/model.safetensors").read_bytes() for stage in ("03_sft", "05_grpo"))
@@ -119,3 +125,18 @@ def test_another_seed_differs_and_the_other_backend_runs(smoke_run, tmp_path):
     assert json.loads(other["06_evaluation"])["systems"]["empathy_r1"]["n"] == 12
     run_notebook("04_reward_model", tmp_path / "executed", {"outputs": str(tmp_path), "reward_model.margin": 0.2})
     assert all_metrics(run)["04_reward_model"] != other["04_reward_model"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overrides, same", [({"sft.epochs": 0}, ("base", "sft")), ({"grpo.max_steps": 0}, ("sft", "empathy_r1"))],
+                         ids=["grpo only", "sft only"])
+def test_one_training_without_the_other_by_params_alone(smoke_run, tmp_path, overrides, same):
+    outputs = {"outputs": str(tmp_path)} | overrides
+    copy_run(smoke_run, tmp_path / "smoke", "03_sft", "04_reward_model", "05_grpo", "06_evaluation")
+    for stage in list(NOTEBOOKS)[2:]:
+        run_notebook(stage, tmp_path / "executed", outputs)
+    said = [read_jsonl(tmp_path / f"smoke/06_evaluation/generations/{name}.jsonl") for name in same]
+    assert [row["completion"] for row in said[0]] == [row["completion"] for row in said[1]]
+    other, = {"base", "sft", "empathy_r1"} - set(same)
+    third = read_jsonl(tmp_path / f"smoke/06_evaluation/generations/{other}.jsonl")
+    assert [row["completion"] for row in third] != [row["completion"] for row in said[0]]
