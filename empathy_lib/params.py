@@ -214,16 +214,6 @@ def find(path: str | Path, what: str = "file") -> Path:
     raise FileNotFoundError(f"{what} not found: {path} (looked in {Path.cwd()} and {ROOT})")
 
 
-def sources(path: str | Path) -> dict[str, str]:
-    """Where each value of a profile comes from: the comment beside it, by dotted key."""
-    text, found, block = find(path, "params file").read_text(encoding="utf-8"), {}, ""
-    for indent, key, value, comment in re.findall(r"^( *)(\w+):(.*?)(?:[ \t]#[ \t]*(.*))?$", text, re.MULTILINE):
-        block = block if indent else key
-        if value.strip():
-            found[f"{block}.{key}" if indent else key] = comment
-    return found
-
-
 def load_params(path: str | Path, overrides: dict[str, Any] | None = None) -> Params:
     """Read a profile, apply ``overrides`` (nested or dotted keys), validate; FileNotFoundError or ParamsError."""
     file = find(path, "params file")

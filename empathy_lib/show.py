@@ -1,14 +1,16 @@
 """What the notebooks show as HTML: parameter tables with their sources, and samples a person can read."""
 
 import html
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from IPython.display import HTML
 
 from empathy_lib.coe import LAYERS, CoEFormatError, parse
-from empathy_lib.params import Params, sources
+from empathy_lib.params import Params, find
 
 NAMES = {"L1": "L1 情绪与情境 emotions, context", "L2": "L2 原因与信念 causes, beliefs",
           "L3": "L3 寻求的支持 intent", "L4": "L4 回应策略 strategy", "answer": "回复 answer"}
@@ -27,6 +29,16 @@ def params_table(params: Params, path: str, overrides: Mapping[str, Any], *block
     known = sources(path) | dict.fromkeys(pd.json_normalize(dict(overrides)).columns, "override")
     return table({"parameter": row["key"], "value": row["value"], "unit": row["unit"],
                   "source": known.get(row["key"], ""), "meaning": row["meaning"]} for row in params.table(*blocks))
+
+
+def sources(path: str | Path) -> dict[str, str]:
+    """Where each value of a profile comes from: the comment beside it, by dotted key."""
+    text, found, block = find(path, "params file").read_text(encoding="utf-8"), {}, ""
+    for indent, key, value, comment in re.findall(r"^( *)(\w+):(.*?)(?:[ \t]#[ \t]*(.*))?$", text, re.MULTILINE):
+        block = block if indent else key
+        if value.strip():
+            found[f"{block}.{key}" if indent else key] = comment
+    return found
 
 
 def completion(text: str, title: str = "", question: str = "", layers: Sequence[str] = LAYERS) -> HTML:

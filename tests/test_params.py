@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from empathy_lib import ROOT
-from empathy_lib.params import ParamsError, load_params, sources
+from empathy_lib.params import ParamsError, load_params
+from empathy_lib.show import sources
 
 PROFILES = sorted(path.stem for path in (ROOT / "params").glob("*.yaml"))
 
