@@ -78,7 +78,7 @@ def intervals(values: Mapping[str, Mapping[str, Any]], title: str, chance: float
     if chance is not None:
         axis.axvline(chance, ls=":", color="grey", label="chance")
         axis.legend()
-    axis.set(title=title, xlim=(-0.03, 1.03), ymargin=0.25, yticks=range(len(values)), yticklabels=list(values))
+    axis.set(title=title, xlim=(-0.03, 1.03), ymargin=min(0.25, 0.75 / len(values)), yticks=range(len(values)), yticklabels=list(values))
     axis.invert_yaxis()
     return figure
 

@@ -111,7 +111,7 @@ def warnings(log: Sequence[Mapping[str, Any]], window: int = 8) -> dict[str, str
         found["format"] = (f"Format collapse: {now:.2f} of the completions are chains, {best:.2f} were. Lower "
                            "grpo.learning_rate, raise grpo.beta, or set grpo.reward: gated.")
     if (now := ends("frac_reward_zero_std")[2]) > 0.5:
-        found["spread"] = (f"{now:.0%} of the groups have four equal rewards or the like and teach nothing. Move grpo.threshold, "
+        found["spread"] = (f"{now:.0%} of the groups have no spread (all rewards equal) and teach nothing. Move grpo.threshold, "
                            "try grpo.answer: soft, raise grpo.num_generations, or train SFT longer.")
     first, _, now = ends("completions/mean_length")
     if now > 1.5 * first or ends("completions/clipped_ratio")[2] > 0.5:
