@@ -30,6 +30,7 @@ PROMPTS = {name: str(BUNDLED / "prompts" / f"{name}_{p.language}.yaml") for name
 DATA = {"01_dataset": [str(located(name)[1]) for name in as_list(p.dataset.source)], 
         "02_coe": [str(BUNDLED / "coe.jsonl"), str(BUNDLED / "questions.jsonl"), PROMPTS["teacher"],
                    *(str(path) for path in [ROOT / RUN / "review" / "decisions.jsonl"] if path.exists())],
+        "04_reward_model": [PROMPTS["policy"], str(BUNDLED / "negatives.jsonl"), str(BUNDLED / "probes.yaml")],
         **{stage: [PROMPTS["policy"]] for stage in ("03_sft", "05_grpo", "06_evaluation")}}
 INJECTED = json.dumps({"params": PARAMS, "overrides": OVERRIDES})
 

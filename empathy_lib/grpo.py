@@ -45,7 +45,7 @@ def make_trainer(questions: Sequence[Question], dev: Sequence[Question], start: 
             try:
                 return super().evaluate(*args, **kwargs)
             finally:
-                self._logs, self.log_completions = kept, True
+                self._logs, self.log_completions = kept, self.args.log_completions
 
     room = params.policy.max_seq_length - params.grpo.max_completion_tokens
 
@@ -81,7 +81,8 @@ def train(questions: Sequence[Question], dev: Sequence[Question], start: str | P
     trainer.add_callback(Watch(params.grpo.save_every_minutes))
     log = policy.fit(trainer, folder / "model", lambda target: policy.save(trainer.model, tokenizer, target, params))
     times = [row["step_time"] for row in trainer.state.log_history if "step_time" in row]
-    if spent:
+    times = times[-len(spent) // len(rewards):] if spent else []  # of this session, where it was resumed
+    if times:
         write_json(folder / "timing.json", {"steps": len(times), "median_step_seconds": float(np.median(times)),
                                             "reward_share": sum(spent) / sum(times)})
     return log

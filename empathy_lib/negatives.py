@@ -8,7 +8,7 @@ from typing import Any
 
 from empathy_lib import BUNDLED, coe, policy
 from empathy_lib.params import Params
-from empathy_lib.schema import Question, read_jsonl, write_jsonl
+from empathy_lib.schema import Question, read_jsonl, read_questions, write_jsonl
 
 KINDS = {"random": "an answer to another question", "same_topic": "an answer to another question of the topic",
          "hard": "an answer to another question that lies near this one before training",
@@ -26,7 +26,7 @@ def triplets(questions: Sequence[Question], weights: Mapping[str, float], seed: 
     if len(questions) < 2:
         raise ValueError(f"a triplet needs an answer to another question, and there are {len(questions)} questions")
     rng, by_topic, rows = random.Random(seed), {}, []
-    filler = [text for texts in replies.get("faulty", {}).values() for text in texts]
+    filler = [text for kind in ("faulty", "filler") for texts in replies.get(kind, {}).values() for text in texts]
     for question in questions:
         by_topic.setdefault(question.topic, []).append(question)
     for question in questions:
@@ -35,8 +35,8 @@ def triplets(questions: Sequence[Question], weights: Mapping[str, float], seed: 
             kind, = rng.choices(list(weights), list(weights.values()))
             if kind == "padded" and filler:
                 negative = answer.text
-                while len(negative) < 3 * len(answer.text):
-                    negative += rng.choice(filler)
+                while len(negative) < 3 * len(answer.text):  # on both sides: an encoder may read the first part only
+                    negative = rng.choice([negative + rng.choice(filler), rng.choice(filler) + negative])
             elif texts := replies.get(kind, {}).get(question.question_id):
                 negative = rng.choice(texts)
             else:
@@ -51,18 +51,22 @@ def triplets(questions: Sequence[Question], weights: Mapping[str, float], seed: 
 
 
 def collect(questions: Sequence[Question], encoder: Any, base: str | Path, file: Path, params: Params) -> Replies:
-    """What the kinds ``hard``, ``base`` and ``faulty`` draw from, where their weight (or ``padded``'s) is not 0. The
-    base's replies are kept in ``file``: a finished file is read, not made again."""
+    """What the kinds ``hard``, ``base``, ``faulty`` and ``padded`` draw from, where their weight is not 0. The base's replies
+    are kept in ``file``: a finished file is read, not made again. Questions without faulty replies of their own are
+    padded with those to the bundled training questions (``filler``; Chinese only)."""
     weights, found = params.reward_model.negatives, {}
     if weights.get("hard"):
         found["hard"] = mine(questions, encoder, params.seed)
     if weights.get("base"):
         found["base"] = {row["question_id"]: [row["reply"]] for row in base_replies(questions, base, file, params)}
     if weights.get("faulty") or weights.get("padded"):
-        known, found["faulty"] = {q.question_id for q in questions}, {}
+        bundled = {}
         for row in read_jsonl(BUNDLED / "negatives.jsonl"):
-            if row["question_id"] in known:
-                found["faulty"].setdefault(row["question_id"], []).append(row["text"])
+            bundled.setdefault(row["question_id"], []).append(row["text"])
+        found["faulty"] = {q.question_id: bundled[q.question_id] for q in questions if q.question_id in bundled}
+        if not found["faulty"] and params.language == "zh":
+            shipped = read_questions(BUNDLED / "questions.jsonl")[0]
+            found["filler"] = {q.question_id: bundled[q.question_id] for q in shipped if q.split == "train" and q.question_id in bundled}
     return found
 
 
@@ -74,7 +78,8 @@ def mine(questions: Sequence[Question], encoder: Any, seed: int) -> dict[str, li
     from transformers import set_seed
     set_seed(seed)
     pairs = Dataset.from_list([{"anchor": q.question, "positive": a.text} for q in questions for a in q.answers])
-    mined = mine_hard_negatives(pairs, encoder, range_max=20, num_negatives=5, sampling_strategy="random", verbose=False)
+    mined = mine_hard_negatives(pairs, encoder, range_max=20, num_negatives=5, sampling_strategy="random",
+                                verbose=False, faiss_batch_size=1024)  # so many questions at once against all answers
     names, found = {q.question: q.question_id for q in questions}, {}
     for row in mined:
         found.setdefault(names[row["anchor"]], []).append(row["negative"])
@@ -82,15 +87,16 @@ def mine(questions: Sequence[Question], encoder: Any, seed: int) -> dict[str, li
 
 
 def base_replies(questions: Sequence[Question], base: str | Path, file: Path, params: Params) -> list[dict[str, str]]:
-    """What the untrained policy answers to the first ``BASE_QUESTIONS`` questions, empty replies left out."""
+    """What the untrained policy answers to at most ``BASE_QUESTIONS`` questions, drawn with the run's seed; empty replies and
+    chains without an answer are left out."""
     if file.exists():
         return read_jsonl(file)
     model, tokenizer = policy.load(base, params)
-    asked = questions[:BASE_QUESTIONS]
+    asked = random.Random(params.seed).sample(list(questions), min(BASE_QUESTIONS, len(questions)))
     said = policy.generate(
         model, tokenizer, [policy.prompt(tokenizer, q.question, params) for q in asked], what=file.stem, temperature=1.0,
         max_new_tokens=params.policy.max_seq_length // 4, batch_size=params.reward_model.batch_size, seed=params.seed)
-    rows = [{"question_id": q.question_id, "reply": coe.loose_answer(text) or text.strip()} for q, text in zip(asked, said)]
-    rows = [row for row in rows if row["reply"]]
+    replies = [coe.loose_answer(text) or ("" if any(tag in text for tag in coe.TAGS) else text.strip()) for text in said]
+    rows = [{"question_id": q.question_id, "reply": reply} for q, reply in zip(asked, replies) if reply]
     write_jsonl(file, rows)
     return rows

@@ -192,7 +192,8 @@ class Params(Block):
     def stage_blocks(self, stage: str) -> dict[str, Any]:
         """The resolved values that the result of ``stage`` depends on."""
         keys = (name.partition(".")[::2] for name in STAGES[stage][0])
-        return self.model_dump(include={block: {key} if key else True for block, key in keys})
+        return self.model_dump(include={block: {key} if key else True for block, key in keys},
+                               exclude={"grpo": {"save_every_minutes"}})  # changes no result: a run may go on with another
 
     def table(self, *blocks: str) -> list[dict[str, Any]]:
         """Rows (key, value, unit, meaning) of the named blocks, for the notebooks to show."""

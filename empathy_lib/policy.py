@@ -155,10 +155,12 @@ def fit(trainer: Any, target: Path, save_to: Callable[[Path], Any]) -> list[dict
 
 
 def untouched(start: str | Path, folder: Path, params: Params) -> list[dict[str, Any]]:
-    """A stage of no steps: ``folder/model`` is ``start`` itself, the log is empty."""
+    """A stage of no steps: ``folder/model`` is ``start`` itself, whole (a 4-bit one could not be merged into later); the
+    log is empty."""
+    whole = params.model_copy(update={"policy": params.policy.model_copy(update={"load_in_4bit": False})})
     if not (folder / "model").exists():
         with building(folder / "model") as temporary:
-            model, tokenizer = load(start, params)
+            model, tokenizer = load(start, whole)
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
     write_jsonl(folder / "log.jsonl", [])

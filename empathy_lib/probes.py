@@ -18,7 +18,8 @@ def texts(questions: Sequence[Question], thoughts: Mapping[str, str], language: 
     of some chain, which ``chain_pasted`` puts before the answer."""
     said = OmegaConf.to_container(OmegaConf.load(BUNDLED / "probes.yaml"))[language]
     names = {topic["slug"]: topic[language] for topic in topics.catalogue()}
-    own, words = [q.answers[0].text for q in questions], re.compile("|".join(map(re.escape, said["negate"])))
+    own, edge = [q.answers[0].text for q in questions], r"\b" if language == "en" else ""
+    words = re.compile(edge + f"(?:{'|'.join(map(re.escape, said['negate']))})" + edge)
     some = next(iter(thoughts.values()), "")
     same = {name: [said[name]] * len(own) for name in ("platitude", "injection", "other_language")}
     return {
@@ -35,9 +36,9 @@ def texts(questions: Sequence[Question], thoughts: Mapping[str, str], language: 
 
 def measure(encoder: Any, questions: Sequence[Question], probes: dict[str, list[str]], threshold: float) -> dict[str, Any]:
     """For each probe the share of questions on which its cosine (Eq. 6, no other rule) is above ``threshold`` and above
-    the median cosine of the real answers, with n and 95 % bootstrap intervals; ``real`` are the answers themselves."""
+    the median of the real (first) answers' cosines, with n and 95 % bootstrap intervals; ``real`` are these themselves."""
     asked = [q.question for q in questions]
-    real = similarity(encoder, *zip(*((q.question, a.text) for q in questions for a in q.answers)))
+    real = similarity(encoder, asked, [q.answers[0].text for q in questions])
     near = {"real": real} | {name: similarity(encoder, asked, replies) for name, replies in probes.items()}
 
     def share(above: np.ndarray) -> dict[str, Any]:

@@ -62,6 +62,7 @@ def train(rows: Sequence[dict[str, str]], dev: Sequence[dict[str, str]], folder:
     resumes. Returns the log, one dict a step and one a look at dev."""
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer
+    from sentence_transformers.base.modules import Router
     from sentence_transformers.sentence_transformer.evaluation import TripletEvaluator
     from sentence_transformers.sentence_transformer.losses import TripletDistanceMetric, TripletLoss
     from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
@@ -72,7 +73,8 @@ def train(rows: Sequence[dict[str, str]], dev: Sequence[dict[str, str]], folder:
         **policy.trainer_arguments(params, folder, r), num_train_epochs=r.epochs, save_steps=r.save_steps,
         eval_strategy="steps", eval_steps=r.save_steps, load_best_model_at_end=True,
         metric_for_best_model="eval_loss",
-        router_mapping=dict(zip(columns, ("query", "document", "document"))) if r.encoder == "two_towers" else None)
+        per_device_eval_batch_size=r.batch_size, router_mapping=dict(zip(columns, ("query", "document", "document")))
+        if any(isinstance(module, Router) for module in model) else None)
     loss = TripletLoss(model, TripletDistanceMetric.COSINE, triplet_margin=r.margin)
     seen, unseen = (Dataset.from_list([{name: row[name] for name in columns} for row in part]) for part in (rows, dev))
     trainer = SentenceTransformerTrainer(model=model, args=arguments, evaluator=evaluator, loss=loss, train_dataset=seen,

@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
-from empathy_lib import ROOT, prompts
+from empathy_lib import BUNDLED, ROOT, prompts
 from empathy_lib.params import STAGES, Params
 from empathy_lib.schema import write_atomic, write_json
 
@@ -87,7 +87,7 @@ class Run:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def _fingerprint(self, stage: str) -> str:
-        """What the stage's result depends on: its parameters, the content of the stages before it, and its prompt."""
+        """What the stage's result depends on: its parameters, the content of the stages before it, and the texts we ship for it."""
         recorded = self._manifest().get("stages", {})
         files = [recorded.get(other, {}).get("files") for other in STAGES[stage][1]]
         p, told = self.params, ""
@@ -95,6 +95,8 @@ class Run:
             told = prompts.version(p.language, p.coe.layers)
         elif "coe.layers" in STAGES[stage][0]:
             told = prompts.policy(p.language, p.coe.layers)
+        if stage == "04_reward_model":
+            told += "".join((BUNDLED / name).read_text(encoding="utf-8") for name in ("negatives.jsonl", "probes.yaml"))
         facts = json.dumps([p.stage_blocks(stage), files, told], sort_keys=True)
         return hashlib.sha256(facts.encode()).hexdigest()
 

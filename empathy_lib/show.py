@@ -26,9 +26,10 @@ def table(rows: Iterable[Mapping[str, Any]]) -> HTML:
 
 def params_table(params: Params, path: str, overrides: Mapping[str, Any], *blocks: str) -> HTML:
     """The resolved parameters of a stage with unit, source (the comment in the params file) and meaning."""
-    known = sources(path) | dict.fromkeys(pd.json_normalize(dict(overrides)).columns, "override")
-    return table({"parameter": row["key"], "value": row["value"], "unit": row["unit"],
-                  "source": known.get(row["key"], ""), "meaning": row["meaning"]} for row in params.table(*blocks))
+    known, changed = sources(path), pd.json_normalize(dict(overrides)).columns
+    return table({"parameter": row["key"], "value": row["value"], "unit": row["unit"], "source": "override" if any(
+        key == row["key"] or key.startswith(row["key"] + ".") for key in changed) else known.get(row["key"], ""),
+        "meaning": row["meaning"]} for row in params.table(*blocks))
 
 
 def sources(path: str | Path) -> dict[str, str]:

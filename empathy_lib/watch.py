@@ -31,14 +31,15 @@ def describe(completions: Sequence[Any], tokenizer: str) -> dict[str, float]:
 
 
 def observed(functions: Sequence[Callable[..., list[float]]], tokenizer: str, spent: list[float]) -> list[Any]:
-    """The reward functions, with their seconds appended to ``spent``; the first also logs ``describe`` and, where the
-    rows bring ``references`` (the dev split), NAvg."""
+    """The reward functions, with their seconds in training appended to ``spent``; the first also logs ``describe`` and,
+    where the rows bring ``references`` (the dev split), the batch's NAvg."""
     def timed(function: Callable[..., list[float]], first: bool) -> Callable[..., list[float]]:
         @wraps(function)
         def reward(completions: list[Any], log_metric: Callable[[str, float], None], **kwargs: Any) -> list[float]:
             began = time.perf_counter()
             scores = function(completions=completions, **kwargs)
-            spent.append(time.perf_counter() - began)
+            if "references" not in kwargs:
+                spent.append(time.perf_counter() - began)
             if first:
                 for name, value in describe(completions, tokenizer).items():
                     log_metric(name, value)
@@ -80,7 +81,10 @@ class Watch(TrainerCallback):
         self.drawn = time.monotonic()
         if get_ipython() and log:
             figure = plots.close(plots.curves(log, PANELS))
-            self.shown = self.shown.update(figure) or self.shown if self.shown else display(figure, display_id=True)
+            if self.shown:
+                self.shown.update(figure)
+            else:
+                self.shown = display(figure, display_id=True)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         whole = state.global_step % (args.num_iterations * max(1, args.steps_per_generation // args.gradient_accumulation_steps)) == 0
@@ -114,9 +118,12 @@ def warnings(log: Sequence[Mapping[str, Any]], window: int = 8) -> dict[str, str
         found["spread"] = (f"{now:.0%} of the groups have no spread (all rewards equal) and teach nothing. Move grpo.threshold, "
                            "try grpo.answer: soft, raise grpo.num_generations, or train SFT longer.")
     first, _, now = ends("completions/mean_length")
-    if now > 1.5 * first or ends("completions/clipped_ratio")[2] > 0.5:
+    if now > 1.5 * first:
         found["length"] = (f"Length runs away: {now:.0f} tokens, {first:.0f} at the start. Read rollouts for padding; lower "
-                           "grpo.learning_rate or raise grpo.beta; if whole chains are cut off, raise grpo.max_completion_tokens.")
+                           "grpo.learning_rate or raise grpo.beta.")
+    if (now := ends("completions/clipped_ratio")[2]) > 0.5:
+        found["cut"] = (f"{now:.0%} of the completions are cut off before their end. Raise grpo.max_completion_tokens, or look "
+                        "at whether SFT taught the policy to stop.")
     first, _, now = ends("empty_answers")
     if now > 0.2 and now > first + 0.1:
         found["empty"] = (f"Empty answers win: {now:.0%}, {first:.0%} at the start. See what notebook 04's probes say of empty text; "

@@ -101,6 +101,7 @@ def test_rerun_does_only_what_changed(smoke_run):
     assert planned({}) == set()
     assert planned({"grpo.max_steps": 7}) == {"05_grpo", "06_evaluation", "report"}
     assert planned({"evaluation.temperature": 0.9}) == {"06_evaluation", "report"}
+    assert planned({"grpo.save_every_minutes": 5.0}) == set()  # it changes no result
     assert planned({"reward_model.margin": 0.2}) == {"04_reward_model", "05_grpo", "06_evaluation", "report"}
     assert planned({"dataset.min_answer_chars": 90}) == {*NOTEBOOKS, "report"}
 

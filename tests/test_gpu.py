@@ -26,6 +26,7 @@ def gpu_run(tmp_path_factory) -> Path:
 
 def test_advantages_are_eq_1_and_the_policy_moves(gpu_run):
     log = [json.loads(line) for line in (gpu_run / "05_grpo/log.jsonl").read_text().splitlines()]
+    assert any("eval_navg" in row for row in log)  # Unsloth once logged these as training's
     log = [row for row in log if "reward" in row]
     assert abs(log[0]["kl"]) < 1e-3 < log[-1]["kl"]  # the reference is the SFT policy, not the base
     for file in sorted((gpu_run / "05_grpo/completions").glob("*.parquet")):

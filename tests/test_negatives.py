@@ -45,7 +45,8 @@ def test_kinds_are_drawn_by_weight_and_random_stands_in():
     for kind in ("base", "hard", "faulty"):  # half of the questions have such replies
         assert 20 < counts[kind] < 60 and all(r["negative"] == f"{kind}{r['question_id']}" for r in rows if r["kind"] == kind)
     padded = [row for row in rows if row["kind"] == "padded"]
-    assert padded and all(r["negative"].startswith(r["positive"]) and len(r["negative"]) >= 3 * len(r["positive"]) for r in padded)
+    assert padded and all(r["positive"] in r["negative"] and len(r["negative"]) >= 3 * len(r["positive"]) for r in padded)
+    assert {r["negative"].startswith(r["positive"]) for r in padded} == {True, False}
     assert not any(row["negative"] == row["positive"] for row in rows)
     assert {r["kind"] for r in negatives.triplets(questions(), {"faulty": 1, "padded": 1, "hard": 1}, 5)} == {"random"}
 
@@ -62,7 +63,19 @@ def test_collect_on_the_bundled_questions(base, tmp_path):  # noqa: F811
     assert len(said) > 5 and replies["base"] == {name: [text] for name, text in said.items()}
     faulty = {(row["question_id"], row["text"]) for row in read_jsonl(BUNDLED / "negatives.jsonl")}
     assert replies["faulty"] and all((name, text) in faulty for name, texts in replies["faulty"].items() for text in texts)
-    assert set(replies["faulty"]) <= set(own)
+    assert set(replies["faulty"]) <= set(own) and "filler" not in replies
+
+
+def test_padding_without_faulty_replies_of_their_own_borrows_those_to_the_training_questions(tmp_path):
+    weights = {"reward_model.negatives": {"hard": 0, "base": 0}}
+    zh, en = (negatives.collect(questions(), None, "", tmp_path / "x", load_params("params/smoke.yaml", weights | {"language": language}))
+              for language in ("zh", "en"))
+    lent = {text for texts in zh["filler"].values() for text in texts}
+    test_ids = {q.question_id for q in read_questions(BUNDLED / "questions.jsonl")[0] if q.split == "test"}
+    assert len(lent) > 200 and not set(zh["filler"]) & test_ids and not zh["faulty"] and not en["faulty"] and "filler" not in en
+    rows = negatives.triplets(questions(), {"padded": 1}, 1, zh)
+    assert all(row["kind"] == "padded" and any(text in row["negative"] for text in lent) for row in rows)
+    assert {row["kind"] for row in negatives.triplets(questions(), {"padded": 1}, 1, en)} == {"random"}
 
 
 def test_a_finished_file_is_not_made_again(base, tmp_path, monkeypatch):  # noqa: F811

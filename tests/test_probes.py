@@ -30,6 +30,13 @@ def test_negation_turns_a_verdict_round_and_back():
     q = [Question(question_id="1", question="问", topic="x", answers=[Answer(answer_id="1", text="你可以哭，不会没用。")])]
     assert probes.texts(q, {}, "zh")["negated"] == ["你不可以哭，会没用。"]
 
+    def negated(text, language):
+        answer = Answer(answer_id="1", text=text)
+        return probes.texts([q[0].model_copy(update={"answers": [answer]})], {}, language)["negated"][0]
+
+    assert negated("你不需要道歉，这不可能是你的功能。", "zh") == "你需要道歉，这可能是你的功能。"
+    assert negated("This is hard, and significant. You can rest.", "en") == "This is not hard, and significant. You cannot rest."
+
 
 def test_probes_are_written_apart_from_the_training_negatives():
     """No run of 12 characters is shared."""

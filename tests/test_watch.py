@@ -20,7 +20,7 @@ def log(first, last, n=24):
     ("format", {}, {"rewards/format_reward/mean": 0.0}, "gated"),
     ("spread", {}, {"frac_reward_zero_std": 0.9}, "grpo.threshold"),
     ("length", {}, {"completions/mean_length": 220.0}, "grpo.beta"),
-    ("length", {}, {"completions/clipped_ratio": 0.9}, "max_completion_tokens"),
+    ("cut", {}, {"completions/clipped_ratio": 0.9}, "max_completion_tokens"),
     ("empty", {}, {"empty_answers": 0.7}, "notebook 04"),
     ("kl", {}, {"kl": 3.0}, "grpo.learning_rate")])
 def test_each_illness_is_named_with_what_to_try(name, first, last, says):
@@ -66,7 +66,7 @@ def test_rewards_are_passed_on_timed_and_described():
     assert function(completions=texts, question=["累", "累"], log_metric=said.__setitem__) == [1.0, 0.0]
     assert len(spent) == 1 and spent[0] >= 0 and "navg" not in said and said["empty_answers"] == 0
     function(completions=texts, question=["累", "累"], references=[["我很累"], ["困"]], log_metric=said.__setitem__)
-    assert said["navg"] > 0.8
+    assert said["navg"] > 0.8 and len(spent) == 1  # a look at dev is no training time
 
 
 def test_saves_by_minutes_wait_for_the_end_of_a_generation(monkeypatch):
@@ -76,7 +76,7 @@ def test_saves_by_minutes_wait_for_the_end_of_a_generation(monkeypatch):
     args = types.SimpleNamespace(num_iterations=2, steps_per_generation=4, gradient_accumulation_steps=2)  # 4 updates each
 
     def asks(step, minutes):
-        clock[0] = 60 * minutes
+        clock[0] = 60.0 * minutes
         control = types.SimpleNamespace(should_save=False)
         callback.on_step_end(args, types.SimpleNamespace(global_step=step), control)
         return control.should_save
@@ -84,4 +84,5 @@ def test_saves_by_minutes_wait_for_the_end_of_a_generation(monkeypatch):
     assert [asks(4, 9), asks(5, 11), asks(7, 11), asks(8, 11)] == [False, False, False, True]
     callback.on_save(args, None, None)
     assert not asks(12, 20) and asks(16, 22)
-    assert not any(watch.Watch(None).on_step_end(args, types.SimpleNamespace(global_step=4), types.SimpleNamespace()) or () for _ in "x")
+    callback = watch.Watch(every_minutes=None)
+    assert not asks(20, 10_000)

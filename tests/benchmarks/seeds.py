@@ -67,7 +67,7 @@ def main() -> None:
         trained, log = whole.metrics("04_reward_model"), read_jsonl(alone.dir / "05_grpo" / "log.jsonl")
         by_seed[str(seed)] = {
             "systems": figures(whole, {"base": "base", "sft": "sft", "empathy_r1": "sft_grpo"}) | figures(alone, {"empathy_r1": "grpo_only"}),
-            "pair_accuracy": {kind: trained["systems"]["trained"][kind] for kind in trained["systems"]["trained"]},
+            "pair_accuracy": trained["systems"]["trained"],
             "probes_above_median": {name: row["above_median"]["value"] for name, row in trained["probes"].items()},
             "threshold": trained["best_threshold"], "grpo": whole.metrics("05_grpo")["last_fifth"],
             "grpo_only": alone.metrics("05_grpo")["last_fifth"] | {"steps_with_any_reward": sum(r.get("reward", 0) > 0 for r in log)}}

@@ -52,7 +52,7 @@ def bare(task: str, name: str, rows, functions: list, folder: str):
                            lr_scheduler_type="cosine", save_steps=100, completion_only_loss=True, max_length=512)
         return SFTTrainer(model=model, processing_class=tokenizer, args=config,
                           train_dataset=Dataset.from_list(rows(tokenizer)))
-    config = GRPOConfig(**both, max_steps=52, per_device_train_batch_size=64, num_generations=4, learning_rate=4e-4,
+    config = GRPOConfig(**both, max_steps=52, per_device_train_batch_size=64, num_generations=4, learning_rate=3e-4,
                         lr_scheduler_type="constant", save_steps=13, beta=0.01, epsilon=0.2, loss_type="grpo",
                         use_bias_correction_kl=False, scale_rewards="group", num_iterations=1, temperature=1.0,
                         max_completion_length=160)
