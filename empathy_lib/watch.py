@@ -130,8 +130,12 @@ def warnings(log: Sequence[Mapping[str, Any]], window: int = 8) -> dict[str, str
                           "set grpo.reward: gated.")
     if (now := ends("kl")[2]) > 1:
         found["kl"] = f"KL runs away: {now:.2f} nats a token from the start. Lower grpo.learning_rate or raise grpo.beta."
-    half = len(looks) // 2
-    if half and mean("reward", steps[-window:]) > mean("reward", steps[:window]) + 0.1:
+    half, rise = len(looks) // 2, mean("reward", steps[-window:]) - mean("reward", steps[:window])
+    if half and rise > 0.1:
+        early, late = mean("eval_reward", looks[:half]), mean("eval_reward", looks[-half:])
+        if late - early < 0.1 * rise:
+            found["by_heart"] = (f"The reward rises by {rise:.2f} on the training questions and by {late - early:.2f} on dev: the policy "
+                                 "learns what pleases the reward about these questions. Use more questions, or fewer steps.")
         early, late = mean("eval_navg", looks[:half]), mean("eval_navg", looks[-half:])
         if late < 0.9 * early:
             found["proxy"] = (f"The reward rises while NAvg on dev falls ({early:.3f} to {late:.3f}): the reward may be gamed. "

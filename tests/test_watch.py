@@ -36,11 +36,12 @@ def test_a_healthy_run_is_left_alone():
 
 
 def test_reward_up_and_dev_down():
-    looks = [{"step": i, "eval_reward": 1.0, "eval_navg": value} for i, value in ((6, 0.2), (12, 0.19), (18, 0.15), (24, 0.1))]
+    looks = [{"step": i, "eval_reward": 1 + i / 40, "eval_navg": value} for i, value in ((6, 0.2), (12, 0.19), (18, 0.15), (24, 0.1))]
     rising = log({}, {"reward": 1.6})
     assert list(watch.warnings(rising + looks)) == ["proxy"]
     assert watch.warnings(log({}, {}) + looks) == {}  # the reward does not rise
     assert watch.warnings(rising + [row | {"eval_navg": 0.2} for row in looks]) == {}
+    assert list(watch.warnings(rising + [row | {"eval_navg": 0.2, "eval_reward": 1.0} for row in looks])) == ["by_heart"]
 
 
 def test_describe(chain):
