@@ -2,8 +2,9 @@
 
     python tests/benchmarks/seeds.py out.json [--seeds 42 43 44]
 
-For each seed params/demo.yaml whole (base, SFT, SFT + GRPO), and GRPO without SFT. Runs stand in outputs/seed<n>/ (the
-profile's own seed: outputs/demo/) and outputs/seed<n>_grpo_only/; a finished stage is not run again. By system: valid chains and NAvg (``char``) on the test split,
+For each seed params/demo.yaml whole (base, SFT, SFT + GRPO); for the first one also GRPO without SFT, whose base has never
+seen a tag. Runs stand in outputs/seed<n>/ (the profile's own seed: outputs/demo/) and outputs/grpo_only/; a finished stage
+is not run again. By system: valid chains and NAvg (``char``) on the test split,
 mean reward (r_format + r_answer, a proxy) on dev, each with a 95 % bootstrap interval over questions; mean and range over seeds.
 """
 
@@ -63,19 +64,24 @@ def main() -> None:
     by_seed: dict[str, dict[str, Any]] = {}
     for seed in arguments.seeds:
         whole = finish({} if seed == load_params(ROOT / "params" / "demo.yaml").seed else {"seed": seed, "run": f"seed{seed}"})
-        alone = finish({"seed": seed, "run": f"seed{seed}_grpo_only"} | GRPO_ONLY)
-        trained, log = whole.metrics("04_reward_model"), read_jsonl(alone.dir / "05_grpo" / "log.jsonl")
+        trained = whole.metrics("04_reward_model")
         by_seed[str(seed)] = {
-            "systems": figures(whole, {"base": "base", "sft": "sft", "empathy_r1": "sft_grpo"}) | figures(alone, {"empathy_r1": "grpo_only"}),
+            "systems": figures(whole, {"base": "base", "sft": "sft", "empathy_r1": "sft_grpo"}),
             "pair_accuracy": trained["systems"]["trained"],
             "probes_above_median": {name: row["above_median"]["value"] for name, row in trained["probes"].items()},
             "threshold": trained["best_threshold"], "grpo": whole.metrics("05_grpo")["last_fifth"],
-            "grpo_only": alone.metrics("05_grpo")["last_fifth"] | {"steps_with_any_reward": sum(r.get("reward", 0) > 0 for r in log)}}
+            "warnings": sorted(whole.metrics("05_grpo")["warnings"])}
         over = {name: {key: {"mean": float(np.mean(v)), "lowest": min(v), "highest": max(v)} for key in ("valid", "dev_reward", "navg_char")
                        if (v := [s["systems"][name][key]["value"] for s in by_seed.values()])} for name in by_seed[str(seed)]["systems"]}
         write_json(arguments.out, {"profile": "params/demo.yaml", "tokenizer": "char", "environment": environment(),
                                    "over_seeds": over, "by_seed": by_seed})
         print(f"seed {seed}: {json.dumps(over, indent=1)}", flush=True)
+    alone = finish({"seed": arguments.seeds[0], "run": "grpo_only"} | GRPO_ONLY)
+    log = [row for row in read_jsonl(alone.dir / "05_grpo" / "log.jsonl") if "reward" in row]
+    result = json.loads(arguments.out.read_text())
+    write_json(arguments.out, result | {"grpo_only": {
+        "seed": arguments.seeds[0], "systems": figures(alone, {"empathy_r1": "grpo_only"}), "grpo": alone.metrics("05_grpo")["last_fifth"],
+        "steps": len(log), "steps_with_any_reward": sum(row["reward"] > 0 for row in log), "warnings": alone.metrics("05_grpo")["warnings"]}})
 
 
 if __name__ == "__main__":
