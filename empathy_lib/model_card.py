@@ -33,7 +33,7 @@ def write(folder: Path, run: Run, stage: str, figures: Mapping[str, Mapping[str,
     card = ModelCard.from_template(
         data, template_path=str(BUNDLED / "model_card.md"), title=f"{run.params.run}: {stage}", stage=stage,
         parameters=f"{size:,}", dtype=", ".join(sorted(kinds)), seed=p.seed, source=", ".join(sources),
-        language={"zh": "Chinese", "en": "English"}[p.language],
+        layers=", ".join(p.coe.layers) or "no layers", language={"zh": "Chinese", "en": "English"}[p.language],
         base="a small Qwen3 trained in the run: a demo model" if demo else base,
         chains=f"{coe['chains']} ({coe['reviewed']} of them reviewed), by the teacher '{p.coe.teacher}'" if p.sft.epochs else
         "none: no SFT", figures=figures,

@@ -1,19 +1,20 @@
-"""Negatives: the replies from which the encoder learns what does *not* answer a question. Six kinds, mixed by the weights
-of ``reward_model.negatives``. How the paper makes its own is not stated; all of these are ours."""
+"""Negatives: the replies from which the encoder learns what does *not* answer a question, mixed by the weights of
+``reward_model.negatives``. How the paper makes its own is not stated; all of these are ours.
+
+random: an answer to another question; same_topic: one of the same topic; hard: one that lies near this question before
+training; base: what the untrained policy says; faulty: a bundled reply with a fault (cold, preaching, a platitude …);
+padded: the question's own answer, stretched to three times its length with faulty replies."""
 
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from empathy_lib import BUNDLED, coe, policy
-from empathy_lib.params import Params
+from empathy_lib.params import Negative, Params
 from empathy_lib.schema import Question, read_jsonl, read_questions, write_jsonl
 
-KINDS = {"random": "an answer to another question", "same_topic": "an answer to another question of the topic",
-         "hard": "an answer to another question that lies near this one before training",
-         "base": "what the untrained policy says", "faulty": "a bundled reply with a fault: cold, preaching, a platitude …",
-         "padded": "its own answer, stretched to three times its length with faulty replies"}
+KINDS = get_args(Negative)
 BASE_QUESTIONS = 500  # replies of the base are generated for so many questions of a split: at paper scale that is slow
 
 Replies = Mapping[str, Mapping[str, Sequence[str]]]  # kind: question_id: texts

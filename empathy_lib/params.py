@@ -111,6 +111,7 @@ class Sft(Block):
 
 
 Weight = Annotated[float, Field(ge=0)]
+Negative = Literal["random", "same_topic", "hard", "base", "faulty", "padded"]  # see negatives.py
 
 
 class RewardModel(Block):
@@ -119,8 +120,7 @@ class RewardModel(Block):
     batch_size: PositiveInt = P("triplets a step")
     learning_rate: Annotated[float, Field(gt=0)] = P("AdamW learning rate, linear to zero")
     margin: float = P("m of the triplet loss (Eq. 5): how much nearer, in cosine distance", gt=0, le=2)
-    negatives: dict[Literal["random", "same_topic", "hard", "base", "faulty", "padded"], Weight] = P(
-        "how often each kind of negative is drawn (see negatives.py)", "weights")
+    negatives: dict[Negative, Weight] = P("how often each kind of negative is drawn", "weights")
     save_steps: PositiveInt = P("a checkpoint, and a look at the dev split, every so many steps", "steps")
 
 

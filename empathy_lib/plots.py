@@ -83,14 +83,11 @@ def intervals(values: Mapping[str, Mapping[str, Any]], title: str, chance: float
     return figure
 
 
-def threshold(positive: Sequence[float], negative: Sequence[float], chosen: float) -> Figure:
-    """Precision, recall and F1 of "cosine > T" over T, own answers against others'; the chosen T is marked."""
-    from sklearn.metrics import precision_recall_curve
-    truth = np.r_[np.ones(len(positive)), np.zeros(len(negative))]
-    precision, recall, cuts = precision_recall_curve(truth, np.r_[positive, negative])
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
+def threshold(curves: Mapping[str, Sequence[float]], chosen: float) -> Figure:
+    """Precision, recall and F1 over T (``reward_model.threshold_curves``); the chosen T is marked."""
     figure, axis = plt.subplots(figsize=(7, 3.2))
-    axis.plot(cuts, np.c_[precision, recall, f1][:-1], label=["precision", "recall", "F1"])
+    for name in ("precision", "recall", "F1"):
+        axis.plot(curves["T"], curves[name], label=name)
     axis.axvline(chosen, ls="--", color="grey", label=f"T = {chosen}")
     axis.set(title="r_answer as a classifier", xlabel="threshold T on the cosine", ylim=(0, 1.03))
     axis.legend()

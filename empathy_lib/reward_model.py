@@ -106,15 +106,14 @@ def rank_pairs(judge: Judge, rows: Sequence[dict[str, str]]) -> dict[str, Any]:
     """How well ``judge(questions, answers)`` ranks triplets: ``value``, the share in which the positive is the nearer
     one, and ``auc``, the chance that some positive is nearer than some negative; n; 95 % intervals (bootstrap over
     questions)."""
-    from scipy.stats import rankdata
+    from sklearn.metrics import roc_auc_score
     anchors, positives, negatives = ([row[key] for row in rows] for key in ("anchor", "positive", "negative"))
     own, other = judge(anchors, positives), judge(anchors, negatives)
     names = np.unique([row["question_id"] for row in rows], return_inverse=True)[1]
     groups = [np.flatnonzero(names == i) for i in range(names.max() + 1)]
 
     def auc(picked: np.ndarray) -> float:
-        n = len(picked)
-        return float(rankdata(np.r_[own[picked], other[picked]])[:n].sum() / n**2 - (n + 1) / (2 * n))
+        return float(roc_auc_score(np.repeat([1, 0], len(picked)), np.r_[own[picked], other[picked]]))
 
     draws = np.random.default_rng(0).integers(0, len(groups), (500, len(groups)))
     aucs = [auc(np.concatenate([groups[i] for i in draw])) for draw in draws]
@@ -130,8 +129,16 @@ def verdicts(own: np.ndarray, other: np.ndarray, threshold: float) -> dict[str, 
             "recall": passed / len(own), "f1": 2 * passed / (passed + wrong + len(own))}
 
 
+def threshold_curves(own: np.ndarray, other: np.ndarray) -> dict[str, np.ndarray]:
+    """``precision``, ``recall`` and ``F1`` of "cosine >= T" at each cosine ``T`` that occurs, ascending."""
+    from sklearn.metrics import precision_recall_curve
+    precision, recall, cuts = precision_recall_curve(np.repeat([1, 0], [len(own), len(other)]), np.r_[own, other])
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
+    return {"T": cuts.astype(float), "precision": precision[:-1], "recall": recall[:-1], "F1": f1[:-1]}
+
+
 def best_threshold(own: np.ndarray, other: np.ndarray) -> float:
-    """The T of the best F1 (what ``grpo.threshold: auto`` takes): midway between two cosines, the lowest of equals."""
-    cuts = np.unique(np.r_[-1.0, own, other].astype(float))
-    middles = (cuts[1:] + cuts[:-1]) / 2
-    return round(float(max(middles, key=lambda cut: verdicts(own, other, cut)["f1"])), 4)
+    """The T of the best F1 (what ``grpo.threshold: auto`` takes): midway between two cosines, as Eq. 6 says ">"."""
+    curves = threshold_curves(own, other)
+    best = int(curves["F1"].argmax())
+    return round(float(np.mean([curves["T"][best], curves["T"][best - 1] if best else -1.0])), 4)

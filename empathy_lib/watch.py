@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from transformers import TrainerCallback
 
 from empathy_lib import coe, metrics, plots
@@ -16,6 +17,8 @@ PANELS = {"reward": ("rewards/format_reward/mean", "rewards/r_answer/mean", "eva
           "groups without spread, empty answers": ("frac_reward_zero_std", "empty_answers"),
           "KL to the start, clip ratio": ("kl", "clip_ratio/region_mean"), "entropy": ("entropy",),
           "length (tokens)": ("completions/mean_length",), "variety of the answers": ("distinct_1", "repetition")}
+KEYS = ["reward", "rewards/format_reward/mean", "frac_reward_zero_std", "completions/mean_length", "completions/clipped_ratio",
+        "empty_answers", "kl", "eval_reward", "eval_navg"]  # what ``warnings`` looks at
 
 
 def describe(completions: Sequence[Any], tokenizer: str) -> dict[str, float]:
@@ -98,46 +101,36 @@ class Watch(TrainerCallback):
 def warnings(log: Sequence[Mapping[str, Any]], window: int = 8) -> dict[str, str]:
     """What the last ``window`` steps of a GRPO log should make somebody look at: by name one sentence with what to try.
     They are compared with the first ``window``; nothing is said before there are twice as many."""
-    steps, looks = ([row for row in log if key in row] for key in ("reward", "eval_reward"))
+    table = pd.DataFrame(log, columns=KEYS).astype(float)
+    steps, looks = table.dropna(subset="reward"), table.dropna(subset="eval_reward")
     if len(steps) < 2 * window:
         return {}
-
-    def mean(key: str, rows: Sequence[Mapping[str, Any]]) -> float:
-        return float(np.mean([row.get(key) or 0.0 for row in rows]))
-
-    def ends(key: str) -> tuple[float, float, float]:
-        means = [mean(key, steps[i:i + window]) for i in range(len(steps) - window + 1)]
-        return means[0], max(means), means[-1]
-
-    found = {}
-    _, best, now = ends("rewards/format_reward/mean")
-    if best > 0.2 and now < 0.5 * best:
-        found["format"] = (f"Format collapse: {now:.2f} of the completions are chains, {best:.2f} were. Lower "
-                           "grpo.learning_rate, raise grpo.beta, or set grpo.reward: gated.")
-    if (now := ends("frac_reward_zero_std")[2]) > 0.5:
-        found["spread"] = (f"{now:.0%} of the groups have no spread (all rewards equal) and teach nothing. Move grpo.threshold, "
-                           "try grpo.answer: soft, raise grpo.num_generations, or train SFT longer.")
-    first, _, now = ends("completions/mean_length")
-    if now > 1.5 * first:
-        found["length"] = (f"Length runs away: {now:.0f} tokens, {first:.0f} at the start. Read rollouts for padding; lower "
-                           "grpo.learning_rate or raise grpo.beta.")
-    if (now := ends("completions/clipped_ratio")[2]) > 0.5:
-        found["cut"] = (f"{now:.0%} of the completions are cut off before their end. Raise grpo.max_completion_tokens, or look "
-                        "at whether SFT taught the policy to stop.")
-    first, _, now = ends("empty_answers")
-    if now > 0.2 and now > first + 0.1:
-        found["empty"] = (f"Empty answers win: {now:.0%}, {first:.0%} at the start. See what notebook 04's probes say of empty text; "
-                          "set grpo.reward: gated.")
-    if (now := ends("kl")[2]) > 1:
-        found["kl"] = f"KL runs away: {now:.2f} nats a token from the start. Lower grpo.learning_rate or raise grpo.beta."
-    half, rise = len(looks) // 2, mean("reward", steps[-window:]) - mean("reward", steps[:window])
-    if half and rise > 0.1:
-        early, late = mean("eval_reward", looks[:half]), mean("eval_reward", looks[-half:])
-        if late - early < 0.1 * rise:
-            found["by_heart"] = (f"The reward rises by {rise:.2f} on the training questions and by {late - early:.2f} on dev: the policy "
-                                 "learns what pleases the reward about these questions. Use more questions, or fewer steps.")
-        early, late = mean("eval_navg", looks[:half]), mean("eval_navg", looks[-half:])
-        if late < 0.9 * early:
-            found["proxy"] = (f"The reward rises while NAvg on dev falls ({early:.3f} to {late:.3f}): the reward may be gamed. "
-                              "Read the rollouts; raise grpo.beta, or stop earlier.")
-    return found
+    means = steps.fillna(0).rolling(window).mean()
+    first, best, now, half = means.iloc[window - 1], means.max(), means.iloc[-1], len(looks) // 2
+    early, late = looks[:half].mean(), looks[len(looks) - half:].mean()  # NaN, and so no warning, where there is no dev split
+    form, length, rise = "rewards/format_reward/mean", "completions/mean_length", now["reward"] - first["reward"]
+    learned, cut, empty = late["eval_reward"] - early["eval_reward"], now["completions/clipped_ratio"], now["empty_answers"]
+    found = {
+        "format": (best[form] > 0.2 and now[form] < 0.5 * best[form],
+                   f"Format collapse: {now[form]:.2f} of the completions are chains, {best[form]:.2f} were. Lower "
+                   "grpo.learning_rate, raise grpo.beta, or set grpo.reward: gated."),
+        "spread": (now["frac_reward_zero_std"] > 0.5,
+                   f"{now['frac_reward_zero_std']:.0%} of the groups have no spread (all rewards equal) and teach nothing. Move "
+                   "grpo.threshold, try grpo.answer: soft, raise grpo.num_generations, or train SFT longer."),
+        "length": (now[length] > 1.5 * first[length],
+                   f"Length runs away: {now[length]:.0f} tokens, {first[length]:.0f} at the start. Read rollouts for padding; "
+                   "lower grpo.learning_rate or raise grpo.beta."),
+        "cut": (cut > 0.5, f"{cut:.0%} of the completions are cut off before their end. Raise grpo.max_completion_tokens, or "
+                           "look at whether SFT taught the policy to stop."),
+        "empty": (empty > 0.2 and empty > first["empty_answers"] + 0.1,
+                  f"Empty answers win: {empty:.0%}, {first['empty_answers']:.0%} at the start. See what notebook 04's probes "
+                  "say of empty text; set grpo.reward: gated."),
+        "kl": (now["kl"] > 1, f"KL runs away: {now['kl']:.2f} nats a token from the start. Lower grpo.learning_rate or raise "
+                              "grpo.beta."),
+        "by_heart": (rise > 0.1 and learned < 0.1 * rise,
+                     f"The reward rises by {rise:.2f} on the training questions and by {learned:.2f} on dev: the policy learns "
+                     "what pleases the reward about these questions. Use more questions, or fewer steps."),
+        "proxy": (rise > 0.1 and late["eval_navg"] < 0.9 * early["eval_navg"],
+                  f"The reward rises while NAvg on dev falls ({early['eval_navg']:.3f} to {late['eval_navg']:.3f}): the reward "
+                  "may be gamed. Read the rollouts; raise grpo.beta, or stop earlier.")}
+    return {name: text for name, (is_so, text) in found.items() if is_so}
