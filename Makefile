@@ -1,7 +1,8 @@
-# make demo   set up, run notebooks 00-06 on a laptop, and say where the report is
+# make demo   set up, run notebooks 00-07 on a laptop, and say where the report is
 # make test   set up, run the quick tests      make test-full   all tests
 # make lab    open JupyterLab                  make clean       remove .venv and the demo and smoke runs
 # make review open the page where people review the chains of a run (after notebook 02)
+# make rank   open the page where people rank the answers blind (after notebook 07)
 # Another profile: make demo PARAMS=params/paper.yaml
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 SNAKEMAKE = snakemake --cores all --config params=$(PARAMS) overrides='$(OVERRIDES)'
 
-.PHONY: demo setup test test-full lab review clean
+.PHONY: demo setup test test-full lab review rank clean
 
 demo: setup
 	@echo "The whole chain with $(PARAMS): dataset, chains of empathy, SFT, reward model, GRPO, evaluation."
@@ -55,7 +56,12 @@ review: setup
 	from empathy_lib.run import Run; launch(Run(load_params(sys.argv[1], json.loads(sys.argv[2]))).dir)' \
 	'$(PARAMS)' '$(OVERRIDES)'
 
+rank: setup
+	@python -c 'import json, sys; from empathy_lib.params import load_params; from empathy_lib.ranking_page import launch; \
+	from empathy_lib.run import Run; p = load_params(sys.argv[1], json.loads(sys.argv[2])); launch(Run(p).dir, p.seed, p.language)' \
+	'$(PARAMS)' '$(OVERRIDES)'
+
 clean:
 	rm -rf .venv .snakemake outputs/smoke *.egg-info
-	@# what reviewers have decided stays
-	if [ -d outputs/demo ]; then find outputs/demo -mindepth 1 -maxdepth 1 ! -name review -exec rm -rf {} +; fi
+	@# what reviewers and raters have decided stays
+	if [ -d outputs/demo ]; then find outputs/demo -mindepth 1 -maxdepth 1 ! -name review ! -name ratings -exec rm -rf {} +; fi

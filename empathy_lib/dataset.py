@@ -12,8 +12,8 @@ from tqdm.auto import tqdm
 
 from empathy_lib import duplicates, safety, sources, topics
 from empathy_lib.anonymise import Found, anonymise
+from empathy_lib.blocks import Dataset
 from empathy_lib.cleaning import clean, noise
-from empathy_lib.params import Dataset
 from empathy_lib.schema import SPLITS, Question
 
 PAPER_COUNTS = {"questions": 40959, "answers": 168470, "topics": 29, "subtopics": 182}

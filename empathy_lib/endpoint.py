@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 
 from tqdm.auto import tqdm
 
-from empathy_lib.params import Coe
+from empathy_lib.blocks import Endpoint
 from empathy_lib.schema import write_json
 
-FATAL = {401: "refuses the key in ${key}", 402: "wants payment", 403: "refuses access for the key in ${key}",
-         404: "does not know the model or the path: see coe.model and coe.base_url"}
+FATAL = {401: "refuses the key in {key}", 402: "wants payment", 403: "refuses access for the key in {key}",
+         404: "does not know the model or the path: see {block}.model and {block}.base_url"}
 REFUSED = (400, 403, 413, 422)  # once the endpoint has answered others, the fault of one letter: too long, or moderated
 
 
-class TeacherError(RuntimeError):
+class EndpointError(RuntimeError):
     """The teacher cannot go on; what it said so far is in the cache, and the next run continues from there."""
 
 
@@ -44,12 +44,12 @@ class Account:
     under_way: int = 0
     reserved: float = 0.0  # what those under way may cost at most
     failed_in_a_row: int = 0
-    failure: TeacherError | None = None
+    failure: EndpointError | None = None
     changed: asyncio.Condition = field(default_factory=asyncio.Condition, repr=False)
 
-    def cost(self, coe: Coe) -> float | None:
+    def cost(self, to: Endpoint) -> float | None:
         """In the currency of the prices; None where params state none."""
-        return _price(coe, self.prompt_tokens, self.completion_tokens)
+        return _price(to, self.prompt_tokens, self.completion_tokens)
 
 
 def kept(cache: Path, request: Any) -> Path:
@@ -71,14 +71,14 @@ def spoken(text: str) -> str:
     return text.rpartition("</think>")[2].strip()
 
 
-async def complete(conversations: Sequence[list[dict[str, str]]], coe: Coe, cache: Path, account: Account,
+async def complete(conversations: Sequence[list[dict[str, str]]], to: Endpoint, cache: Path, account: Account,
                    what: str = "02_coe") -> list[Reply]:
-    """A reply to each conversation, ``coe.concurrency`` at a time. TeacherError where going on makes no sense: wrong
+    """A reply to each conversation, ``to.concurrency`` at a time. EndpointError where going on makes no sense: wrong
     address, key or model, an endpoint that is down, the spending limit, a full disk; requests under way are waited for."""
     replies: list[Any] = [None] * len(conversations)
     missing: dict[Path, list[int]] = {}
     for place, messages in enumerate(conversations):  # all that is paid is counted before anything is sent
-        file = kept(cache, [coe.base_url, _request(messages, coe)])
+        file = kept(cache, [to.base_url, _request(messages, to)])
         if entry := None if file in missing else read_kept(file):
             replies[place] = _use(entry, account)
         else:
@@ -89,50 +89,50 @@ async def complete(conversations: Sequence[list[dict[str, str]]], coe: Coe, cach
     async def work(client: Any) -> None:
         for file, places in todo:
             try:
-                entry = await _asked(client, _request(conversations[places[0]], coe), coe, account)
+                entry = await _asked(client, _request(conversations[places[0]], to), to, account)
                 account.failed_in_a_row = account.failed_in_a_row + 1 if isinstance(entry, str) else 0
                 if account.failed_in_a_row >= down:
-                    raise TeacherError(f"{down} requests in a row have failed, the last with: {entry}")
+                    raise EndpointError(f"{down} requests in a row have failed, the last with: {entry}")
                 if isinstance(entry, dict):
                     write_json(file, entry)
-            except TeacherError as error:
+            except EndpointError as error:
                 account.failure = account.failure or error
             except OSError as error:
-                account.failure = TeacherError(f"cannot write to {cache}: {error.strerror}; make room and run again")
+                account.failure = EndpointError(f"cannot write to {cache}: {error.strerror}; make room and run again")
             if account.failure:
                 return
             reply = Reply("", problem=entry) if isinstance(entry, str) else _use(entry, account)
             for place in places:
                 replies[place] = reply
-            cost = account.cost(coe)
+            cost = account.cost(to)
             bar.set_postfix({"tokens": account.prompt_tokens + account.completion_tokens}
                             | ({} if cost is None else {"cost": f"{cost:.2f}"}), refresh=False)
             bar.update(len(places))
 
     if missing:
-        async with _client(coe) as client, asyncio.TaskGroup() as group:
-            for _ in range(min(coe.concurrency, len(missing))):
+        async with _client(to) as client, asyncio.TaskGroup() as group:
+            for _ in range(min(to.concurrency, len(missing))):
                 group.create_task(work(client))
     bar.close()
     if account.failure:
-        raise TeacherError(f"{account.failure} ({sum(bool(r) and not r.problem for r in replies)} of {len(replies)} "
+        raise EndpointError(f"{account.failure} ({sum(bool(r) and not r.problem for r in replies)} of {len(replies)} "
                            "replies of this round are in the cache)")
     return replies
 
 
-def _client(coe: Coe) -> Any:
+def _client(to: Endpoint) -> Any:
     from openai import AsyncOpenAI
-    key = os.environ.get(coe.api_key_env, "") if coe.api_key_env else "none"
+    key = os.environ.get(to.api_key_env, "") if to.api_key_env else "none"
     if not key:
-        raise TeacherError(f"the environment variable {coe.api_key_env} (coe.api_key_env) is not set: set it to the "
+        raise EndpointError(f"the environment variable {to.api_key_env} ({to.name}.api_key_env) is not set: set it to the "
                            "endpoint's key before Jupyter or papermill starts; never write a key into a params file")
     if not key.isascii() or key != key.strip():
-        raise TeacherError(f"the environment variable {coe.api_key_env} holds white space or letters that no key has")
-    return AsyncOpenAI(base_url=coe.base_url, api_key=key, max_retries=0, timeout=coe.timeout)
+        raise EndpointError(f"the environment variable {to.api_key_env} holds white space or letters that no key has")
+    return AsyncOpenAI(base_url=to.base_url, api_key=key, max_retries=0, timeout=to.timeout)
 
 
-def _request(messages: list[dict[str, str]], coe: Coe) -> dict[str, Any]:
-    return {"model": coe.model, "messages": messages, "temperature": coe.temperature, "max_tokens": coe.max_tokens}
+def _request(messages: list[dict[str, str]], to: Endpoint) -> dict[str, Any]:
+    return {"model": to.model, "messages": messages, "temperature": to.temperature, "max_tokens": to.max_tokens}
 
 
 def _use(entry: dict[str, Any], account: Account) -> Reply:
@@ -141,23 +141,23 @@ def _use(entry: dict[str, Any], account: Account) -> Reply:
     return Reply(spoken(entry["text"]), entry["finish"])
 
 
-def _price(coe: Coe, prompt_tokens: int, completion_tokens: int) -> float | None:
-    if coe.price_prompt is None or coe.price_completion is None:
+def _price(to: Endpoint, prompt_tokens: int, completion_tokens: int) -> float | None:
+    if to.price_prompt is None or to.price_completion is None:
         return None
-    return (prompt_tokens * coe.price_prompt + completion_tokens * coe.price_completion) / 1e6
+    return (prompt_tokens * to.price_prompt + completion_tokens * to.price_completion) / 1e6
 
 
-async def _asked(client: Any, request: dict[str, Any], coe: Coe, account: Account) -> dict[str, Any] | str:
-    """The reply as a cache entry, or in words why there is none; up to ``coe.retries`` repeats, with exponential
+async def _asked(client: Any, request: dict[str, Any], to: Endpoint, account: Account) -> dict[str, Any] | str:
+    """The reply as a cache entry, or in words why there is none; up to ``to.retries`` repeats, with exponential
     back-off or what the endpoint asks for. The repeats are here, not in the client, so that each fits under the limit."""
-    most = sum(len(m["content"].encode()) + 16 for m in request["messages"]), coe.max_tokens  # a token is ≥ 1 byte
-    price, said = _price(coe, *most) or 0.0, ""
-    for tries in range(1 + coe.retries):
-        await _reserve(price, coe, account)
+    most = sum(len(m["content"].encode()) + 16 for m in request["messages"]), to.max_tokens  # a token is ≥ 1 byte
+    price, said = _price(to, *most) or 0.0, ""
+    for tries in range(1 + to.retries):
+        await _reserve(price, to, account)
         entry, wait, charged = "", 0.0, 0.0
         try:
             account.sent += 1
-            entry, wait, charged = await _once(client, request, coe, account, most)
+            entry, wait, charged = await _once(client, request, to, account, most)
         finally:
             async with account.changed:
                 account.under_way -= 1
@@ -169,36 +169,36 @@ async def _asked(client: Any, request: dict[str, Any], coe: Coe, account: Accoun
         said = entry
         if wait < 0:  # no repeat can help
             return said
-        if tries < coe.retries:
+        if tries < to.retries:
             await asyncio.sleep(wait or min(8.0, 0.5 * 2**tries) * random.uniform(0.75, 1))
-    return f"no reply after {1 + coe.retries} tries: {said}"
+    return f"no reply after {1 + to.retries} tries: {said}"
 
 
-async def _reserve(price: float, coe: Coe, account: Account) -> None:
+async def _reserve(price: float, to: Endpoint, account: Account) -> None:
     """Wait until a request fits under the spending limit, whatever those under way will cost."""
     def spent() -> float:
-        return (account.cost(coe) or 0.0) + account.perhaps
+        return (account.cost(to) or 0.0) + account.perhaps
 
-    limit = float("inf") if coe.spending_limit is None else coe.spending_limit
+    limit = float("inf") if to.spending_limit is None else to.spending_limit
     async with account.changed:
         await account.changed.wait_for(
             lambda: account.failure or not account.under_way or spent() + account.reserved + price <= limit)
         if account.failure:
             raise account.failure
         if spent() + price > limit:
-            raise TeacherError(f"the next request may cost {price:.4f}, {spent():.4f} are spent and coe.spending_limit "
-                               f"is {limit}: raise it and run again, or lower coe.n_chains")
+            raise EndpointError(f"the next request may cost {price:.4f}, {spent():.4f} are spent and {to.name}.spending_limit "
+                               f"is {limit}: raise it and run again, or ask for less")
         account.under_way += 1
         account.reserved += price
 
 
-async def _once(client: Any, request: dict[str, Any], coe: Coe, account: Account, most: tuple[int, int]) \
+async def _once(client: Any, request: dict[str, Any], to: Endpoint, account: Account, most: tuple[int, int]) \
         -> tuple[dict[str, Any] | str, float, float]:
     """One attempt: the entry or what went wrong; seconds to wait before the next (0: as usual, < 0: never); and the
     share of the price that may be charged although nothing came."""
     import openai
     try:
-        async with asyncio.timeout(coe.timeout):  # the client's own bounds silence, not the whole reply
+        async with asyncio.timeout(to.timeout):  # the client's own bounds silence, not the whole reply
             completion = await client.chat.completions.create(**request)
         choice, usage = completion.choices[0], completion.usage
         text, thought = choice.message.content or "", getattr(choice.message, "reasoning_content", None)
@@ -206,19 +206,19 @@ async def _once(client: Any, request: dict[str, Any], coe: Coe, account: Account
         return {"text": text.encode(errors="replace").decode(), "finish": choice.finish_reason, "usage": used,
                 "reasoning": thought and thought.encode(errors="replace").decode()}, 0, 0
     except (TimeoutError, openai.APITimeoutError):
-        return f"time-out after {coe.timeout} s", 0, 1
+        return f"time-out after {to.timeout} s", 0, 1
     except openai.APIConnectionError as error:
         if type(error.__cause__).__name__ in ("ConnectError", "UnsupportedProtocol"):
             if account.completion_tokens == 0:
-                raise TeacherError(f"{coe.base_url} cannot be reached: is coe.base_url right, and the server up?") from None
-            return f"{coe.base_url} cannot be reached", 0, 0
+                raise EndpointError(f"{to.base_url} cannot be reached: is {to.name}.base_url right, and the server up?") from None
+            return f"{to.base_url} cannot be reached", 0, 0
         return f"the connection was lost ({error})", 0, 1
     except openai.APIStatusError as error:
         status, said = error.status_code, str(error.message).replace(client.api_key, "[key]")[:300]
         known = account.completion_tokens > 0  # it has answered before: not the key, the model or the address
         if status in FATAL and not (known and status in REFUSED):
-            meaning = FATAL[status].replace("{key}", coe.api_key_env or "")
-            raise TeacherError(f"{coe.base_url} {meaning} (status {status}: {said})") from None
+            meaning = FATAL[status].format(key=to.api_key_env or "", block=to.name)
+            raise EndpointError(f"{to.base_url} {meaning} (status {status}: {said})") from None
         if known and status in REFUSED:
             account.failed_in_a_row = -1  # this letter's fault: says nothing about the endpoint
         try:

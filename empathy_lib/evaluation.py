@@ -6,39 +6,66 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from omegaconf import OmegaConf
 
 from empathy_lib import metrics, policy
 from empathy_lib.coe import answer_of, is_valid
 from empathy_lib.params import Params
+from empathy_lib.run import other_systems
 from empathy_lib.schema import Question, read_jsonl, write_jsonl
 from empathy_lib.view import short
 
 TOKENIZERS = {"zh": ("char", "jieba", "ascii"), "en": ("en", "char")}
+SYSTEMS = {"base": "the untrained policy, asked without a format", "base_coe": "the untrained policy, asked for the chain",
+           "sft": "after SFT", "grpo_only": "GRPO without SFT", "no_coe": "SFT and GRPO on plain answers",
+           "empathy_r1": "after SFT and GRPO"}
+PLAIN = ("base",)  # asked without a format: all that it says is its answer
+NGRAM = 8  # characters: long enough that Chinese texts rarely share so many by chance
 
 
 def systems(params: Params, run_folder: Path) -> dict[str, str | Path]:
-    """The systems compared, by name: the untrained policy, after SFT, after GRPO."""
-    return {"base": policy.base(params, run_folder), "sft": run_folder / "03_sft" / "model",
-            "empathy_r1": run_folder / "05_grpo" / "model"}
+    """The model of each system that this run holds itself."""
+    base = policy.base(params, run_folder)
+    return {"base": base, "base_coe": base, "sft": run_folder / "03_sft" / "model", "empathy_r1": run_folder / "05_grpo" / "model"}
 
 
-def answer_questions(model_folder: str | Path, questions: Sequence[Question], file: Path, params: Params,
-                     samples: int | None = None, temperature: float | None = None) -> list[dict[str, Any]]:
+def answer_questions(model_folder: str | Path, questions: Sequence[Question], file: Path, params: Params, samples: int | None = None,
+                     temperature: float | None = None, plain: bool = False) -> list[dict[str, Any]]:
     """Sample completions for the questions (as ``params.evaluation`` says, where not given) and keep them in ``file``; a
-    finished file is read, not made again."""
+    finished file is read, not made again. Of a ``plain`` one the whole completion is the answer, and ``valid`` is None."""
     if file.exists():
         return read_jsonl(file)
     e = params.evaluation
     model, tokenizer = policy.load(model_folder, params)
     asked = [(q, n) for q in questions for n in range(samples or e.samples_per_question)]
     completions = policy.generate(
-        model, tokenizer, [policy.prompt(tokenizer, q.question, params) for q, _ in asked], what=file.stem,
+        model, tokenizer, [policy.prompt(tokenizer, q.question, params, plain) for q, _ in asked], what=file.stem,
         temperature=temperature or e.temperature, max_new_tokens=e.max_completion_tokens, batch_size=e.batch_size, seed=params.seed)
     layers = params.coe.layers
     rows = [{"question_id": q.question_id, "question": q.question, "sample": n, "completion": text,
-             "answer": answer_of(text, layers), "valid": is_valid(text, layers)} for (q, n), text in zip(asked, completions)]
+             "answer": text.strip() if plain else answer_of(text, layers), "valid": None if plain else is_valid(text, layers)}
+            for (q, n), text in zip(asked, completions)]
     write_jsonl(file, rows)
     return rows
+
+
+def take_others(questions: Sequence[Question], folder: Path, params: Params) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
+    """The completions of ``evaluation.others``, copied to ``folder``, and by system why one is left out: its run is not
+    there, or answered other questions or with another temperature or number of samples."""
+    taken, left_out, here = {}, {}, other_systems(params)
+    for name, run in params.evaluation.others.items():
+        if name not in here:
+            left_out[name] = f"the run '{run}' is not there, or not evaluated yet"
+            continue
+        wanted = {(q.question_id, q.question, n) for q in questions for n in range(params.evaluation.samples_per_question)}
+        rows = [row for row in read_jsonl(here[name]) if (row["question_id"], row["question"], row["sample"]) in wanted]
+        theirs = OmegaConf.load(here[name].parents[2] / "params.yaml")
+        if len(rows) < len(wanted) or theirs.evaluation.temperature != params.evaluation.temperature:
+            left_out[name] = f"the run '{run}' answered other questions, or with another temperature or number of samples"
+            continue
+        write_jsonl(folder / f"{name}.jsonl", rows)
+        taken[name] = rows
+    return taken, left_out
 
 
 def references(question: Question, params: Params) -> list[str]:
@@ -48,32 +75,54 @@ def references(question: Question, params: Params) -> list[str]:
 
 def valid_rate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Share of completions that are well-formed chains, with n and a 95 % interval (bootstrap over questions)."""
-    valid = [float(row["valid"]) for row in rows]
-    groups = _by_question(rows, valid)
-    mean, interval = float(np.mean(valid)), metrics.bootstrap(groups)
-    return {"value": mean, "n": len(valid), "questions": len(groups), "ci95": interval}
+    table = pd.DataFrame({"question_id": [r["question_id"] for r in rows], "valid": [float(r["valid"]) for r in rows]})
+    return mean_of(table, "valid")
+
+
+def mean_of(table: pd.DataFrame, column: str) -> dict[str, Any]:
+    """The mean of a column over completions, with n, the number of questions and a 95 % interval (bootstrap over them)."""
+    groups = by_question(table, column)
+    return {"value": float(table[column].mean()), "n": len(table), "questions": len(groups), "ci95": metrics.bootstrap(groups)}
+
+
+def by_question(table: pd.DataFrame, column: str) -> list[list[float]]:
+    """The values of a column, question by question (in the order of their names)."""
+    return table.groupby("question_id")[column].agg(list).tolist()
 
 
 def score_system(rows: Sequence[dict[str, Any]], questions: Sequence[Question], train_answers: Sequence[str],
-                 params: Params) -> dict[str, Any]:
-    """Format, scores by tokenizer against the human answers in the same view, and copied characters of one system."""
-    answers = {q.question_id: references(q, params) for q in questions}
-    predictions, refs = [r["answer"] for r in rows], [answers[r["question_id"]] for r in rows]
-    given, corpus, valid = [p for p in predictions if p], "\n".join(train_answers), valid_rate(rows)
-    copied = [metrics.longest_copy(p, corpus) for p in given]
+                 params: Params, encoder: Any = None) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Format, scores by tokenizer against the human answers in the same view, and what is copied from training answers, of
+    one system, with an ``encoder`` also the similarity of embeddings; and the same for each completion (``char navg`` …)."""
+    known = {q.question_id: (references(q, params), q.topic) for q in questions}
+    predictions, refs = [r["answer"] for r in rows], [known[r["question_id"]][0] for r in rows]
+    corpus, grams = "\n".join(train_answers), metrics.copied_ngrams(predictions, train_answers, NGRAM)
+    table = pd.DataFrame({"question_id": [r["question_id"] for r in rows], "topic": [known[r["question_id"]][1] for r in rows],
+                          "valid": [r["valid"] for r in rows], "chars": [len(p) for p in predictions],
+                          "longest_copy": [metrics.longest_copy(p, corpus) for p in predictions],
+                          "copied": [metrics.copied_share(p, grams, NGRAM) for p in predictions]})
+    given, asked = table[table.chars > 0], table.valid.notna().all()
+    valid = mean_of(table.astype({"valid": float}), "valid") if asked else None
     figures: dict[str, Any] = {
-        "n": len(rows), "format_valid": valid["value"], "format": valid,
-        "answer_chars": float(np.mean([len(p) for p in given])) if given else None,
-        "longest_copy": {"mean": float(np.mean(copied)), "max": max(copied)} if given else None}
+        "n": len(rows), "empty": int((table.chars == 0).sum()), "format_valid": valid and valid["value"], "format": valid,
+        "answer_chars": float(given.chars.mean()) if len(given) else None,
+        "longest_copy": {"mean": float(given.longest_copy.mean()), "max": int(given.longest_copy.max())} if len(given) else None,
+        "copied": mean_of(given, "copied") if len(given) else None}
     for tokenizer in TOKENIZERS[params.language]:
-        by_sample = metrics.score_samples(predictions, refs, tokenizer)
-        scores = metrics.score(predictions, refs, tokenizer)
+        scores, each = metrics.measure(predictions, refs, tokenizer)
         # Distinct-1 is one figure of the system and is held fixed: questions drawn twice would bias it downwards.
-        by_sample["navg"] = ((np.sum(list(by_sample.values()), axis=0) + scores["distinct_1"]) / 4).tolist()
-        intervals = {name: metrics.bootstrap(_by_question(rows, values)) for name, values in by_sample.items()}
-        figures[tokenizer] = scores | {"ci95": intervals}
-    return figures
+        each["navg"] = (np.sum(list(each.values()), axis=0) + scores["distinct_1"]) / 4
+        table = table.assign(**{f"{tokenizer} {name}": values for name, values in each.items()})
+        figures[tokenizer] = scores | {"ci95": {name: mean_of(table, f"{tokenizer} {name}")["ci95"] for name in each}}
+    if encoder is not None:
+        table["similarity"] = metrics.embedding_similarity(predictions, refs, encoder)
+        figures["similarity"] = mean_of(table, "similarity")
+    return figures, table
 
 
-def _by_question(rows: Sequence[dict[str, Any]], values: Sequence[float]) -> list[list[float]]:
-    return pd.Series(values).groupby([row["question_id"] for row in rows], sort=False).agg(list).tolist()
+def compare(tables: dict[str, pd.DataFrame], pairs: Sequence[tuple[str, str]], params: Params) -> dict[str, dict[str, Any]]:
+    """Paired differences of two systems over the questions, by tokenizer and score: ``{"a − b": {"char navg": {"value",
+    "ci95", "p", …}}}``; a pair of which one is missing is left out."""
+    names = [f"{t} {name}" for t in TOKENIZERS[params.language] for name in ("navg", "bleu_1", "rouge_l", "meteor")]
+    return {f"{a} − {b}": {name: metrics.compare(by_question(tables[a], name), by_question(tables[b], name)) for name in names}
+            for a, b in pairs if a in tables and b in tables}

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from empathy_lib import BUNDLED, coe, policy
-from empathy_lib.params import Negative, Params
+from empathy_lib.blocks import Negative
+from empathy_lib.params import Params
 from empathy_lib.schema import Question, read_jsonl, read_questions, write_jsonl
 
 KINDS = get_args(Negative)

@@ -4,14 +4,16 @@ comment beside it is its source: ``paper`` (arXiv 2509.14851), ``borrowed`` (nam
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 from yaml import YAMLError
 
 from empathy_lib import ROOT
+from empathy_lib.blocks import (
+    Block, Coe, Dataset, DemoModel, Evaluation, Grpo, Judge, P, Policy, Ranking, RewardModel, Sft, View)
 
 # The blocks, or single keys, each stage's result depends on, beside the results of the stages before it (second tuple).
 STAGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -21,133 +23,12 @@ STAGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "04_reward_model": (("seed", "language", "policy", "view", "coe.layers", "reward_model"), ("01_dataset", "02_coe", "03_sft")),
     "05_grpo": (("seed", "language", "policy", "view", "coe.layers", "grpo"), ("01_dataset", "03_sft", "04_reward_model")),
     "06_evaluation": (("seed", "language", "policy", "view", "coe.layers", "evaluation"),
-                      ("01_dataset", "02_coe", "03_sft", "04_reward_model", "05_grpo"))}
+                      ("01_dataset", "02_coe", "03_sft", "04_reward_model", "05_grpo")),
+    "07_ranking": (("seed", "language", "view", "ranking", "judge"), ("04_reward_model", "06_evaluation"))}
 
 
 class ParamsError(ValueError):
     """A parameter is unknown, missing, of the wrong type or impossible; the message names key and file."""
-
-
-def P(description: str, unit: str = "", **limits: Any) -> Any:
-    """A required field with a description, a unit and pydantic's limits (``gt``, ``le`` …)."""
-    return Field(description=description, json_schema_extra={"unit": unit}, **limits)
-
-
-class Block(BaseModel, extra="forbid", strict=True, frozen=True):
-    """Parameters that belong together: all are required, no other is allowed, no value is coerced or changed."""
-
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
-Chars = PositiveInt | None
-
-
-class Policy(Block):
-    backend: Literal["unsloth", "transformers"] = P("what loads the model: Unsloth, or plain Transformers + PEFT")
-    model: str = P("Hugging Face name or folder of the base model; 'demo' trains a small Qwen3 in the run")
-    dtype: Literal["float32", "bfloat16", "float16", "auto"] = P("number format; auto: what the GPU has")
-    load_in_4bit: bool = P("quantise the frozen base to 4 bit (needs bitsandbytes and a GPU)")
-    lora_rank: int = P("rank r of the LoRA matrices; 0 is full fine-tuning", ge=0)
-    lora_alpha: PositiveInt = P("LoRA scale: updates are multiplied by alpha / r")
-    gradient_checkpointing: bool = P("recompute activations in the backward pass to save memory")
-    max_seq_length: PositiveInt = P("longest prompt plus completion", "tokens")
-
-
-class View(Block):
-    question_chars: Chars = P("whole first sentences of the question up to this; null: all", "chars")
-    layer_chars: Chars = P("the same for each layer of a chain", "chars")
-    answer_chars: Chars = P("the same for an answer, and for the references it is scored on", "chars")
-
-
-class DemoModel(Block):
-    vocab_size: int = P("byte-level BPE tokens, learned from the training text", "tokens", ge=400)
-    hidden_size: PositiveInt = P("width of the residual stream")
-    intermediate_size: PositiveInt = P("width of the feed-forward layer")
-    layers: PositiveInt = P("transformer layers")
-    heads: PositiveInt = P("attention heads")
-    kv_heads: PositiveInt = P("key/value heads (grouped-query attention)")
-    epochs: PositiveInt = P("passes over the training questions with plain answers", "epochs")
-    batch_size: PositiveInt = P("texts a step")
-    learning_rate: Rate = P("AdamW learning rate, cosine to zero")
-
-
-class Dataset(Block):
-    source: str | list[str] = P("'bundled', a file in our schema, '<adapter>:<file>' (see sources.py); or a list")
-    min_answer_chars: int = P("shorter answers are dropped", "chars", ge=0)
-    dev_fraction: Fraction = P("share of questions held out for choosing (where the source has no split)")
-    test_fraction: Fraction = P("share of questions held out for the final figures (likewise)")
-    topic_encoder: str = P("what guesses missing topics: 'tfidf' or a SentenceTransformer's name or folder")
-    topic_threshold: Fraction = P("cosine to the nearest topic below which a question is 其他")
-    crisis_in_training: bool = P("train on questions that the crisis screen marks 'crisis'")
-    max_questions: PositiveInt | None = P("use this many questions (null: all)", "questions")
-
-
-class Coe(Block):
-    teacher: Literal["bundled", "openai", "local"] = P("who writes the chains: nobody (they ship), an endpoint, a model")
-    n_chains: PositiveInt = P("chains to train on (fewer where the teacher has fewer)", "chains")
-    layers: list[Literal["L1", "L2", "L3", "L4"]] = P("layers asked for, taught, parsed and rewarded")
-    require_review: bool = P("train only on chains that a reviewer has accepted or edited")
-    base_url: str | None = P("openai: address of an OpenAI-compatible endpoint")
-    model: str | None = P("openai: the model's name there; local: a Hugging Face name or folder")
-    api_key_env: str | None = P("openai: NAME of the environment variable with the key (null: no key)")
-    temperature: float = P("sampling temperature of the teacher; 0: greedy", ge=0)
-    max_tokens: PositiveInt = P("longest reply, reasoning included", "tokens")
-    concurrency: PositiveInt = P("requests at once (openai), texts a batch (local)")
-    retries: int = P("repeats of a request after 429, 5xx, a time-out or a lost connection", ge=0)
-    timeout: float = P("openai: longest wait for a whole reply", "s", gt=0)
-    reasks: int = P("how often a malformed chain is asked for again", ge=0)
-    price_prompt: float | None = P("openai: price of the prompt (null: unknown)", "per million tokens", ge=0)
-    price_completion: float | None = P("openai: price of the reply", "per million tokens", ge=0)
-    spending_limit: float | None = P("openai: no request is sent that could pass it, time-outs counted in full", "as the prices", gt=0)
-
-
-class Sft(Block):
-    epochs: int = P("passes over the chains; 0: no SFT, GRPO starts from the base", "epochs", ge=0)
-    batch_size: PositiveInt = P("chains a device and forward pass")
-    gradient_accumulation: PositiveInt = P("forward passes an update")
-    learning_rate: Rate = P("AdamW learning rate, cosine to zero")
-    warmup_steps: int = P("updates over which the learning rate rises from 0", "updates", ge=0)
-    save_steps: PositiveInt = P("a checkpoint every so many updates", "updates")
-
-
-Weight = Annotated[float, Field(ge=0)]
-Negative = Literal["random", "same_topic", "hard", "base", "faulty", "padded"]  # see negatives.py
-
-
-class RewardModel(Block):
-    encoder: str = P("'static' or 'two_towers' (mean of token vectors, from zero) or a SentenceTransformer's name")
-    epochs: PositiveInt = P("passes over the (question, answer, other answer) triplets", "epochs")
-    batch_size: PositiveInt = P("triplets a step")
-    learning_rate: Annotated[float, Field(gt=0)] = P("AdamW learning rate, linear to zero")
-    margin: float = P("m of the triplet loss (Eq. 5): how much nearer, in cosine distance", gt=0, le=2)
-    negatives: dict[Negative, Weight] = P("how often each kind of negative is drawn", "weights")
-    save_steps: PositiveInt = P("a checkpoint, and a look at the dev split, every so many steps", "steps")
-
-
-class Grpo(Block):
-    max_steps: int = P("GRPO updates; 0: no GRPO, the policy stays as SFT left it", "steps", ge=0)
-    num_generations: int = P("G: completions sampled for each question (the group)", ge=2)
-    batch_size: PositiveInt = P("completions a device and forward pass")
-    gradient_accumulation: PositiveInt = P("forward passes an update")
-    learning_rate: Rate = P("AdamW learning rate, constant")
-    beta: float = P("weight of the KL to the SFT reference (Eq. 2)", gt=0)
-    epsilon: Rate = P("clip range of the probability ratio (Eq. 2)")
-    temperature: float = P("sampling temperature of the rollouts", gt=0)
-    max_completion_tokens: PositiveInt = P("longest completion sampled", "tokens")
-    reward: Literal["additive", "gated"] = P("r_format + r_answer, or the answer counts only if the format holds")
-    answer: Literal["binary", "soft"] = P("r_answer above T (Eq. 6): 1, or the cosine itself")
-    threshold: float | Literal["auto"] = P(
-        "T: cosine of question and answer above which r_answer counts (Eq. 6); auto: best F1 on the dev split")
-    save_steps: PositiveInt = P("a checkpoint, and a look at the dev split, every so many steps", "steps")
-    save_every_minutes: float | None = P("a checkpoint also after so long (null: by steps alone)", "min", gt=0)
-
-
-class Evaluation(Block):
-    n_questions: PositiveInt | None = P("test questions to answer (null: all)", "questions")
-    samples_per_question: PositiveInt = P("answers sampled for each question and system")
-    temperature: float = P("sampling temperature", gt=0)
-    batch_size: PositiveInt = P("completions generated at once")
-    max_completion_tokens: PositiveInt = P("longest completion", "tokens")
 
 
 class Params(Block):
@@ -164,10 +45,12 @@ class Params(Block):
     reward_model: RewardModel
     grpo: Grpo
     evaluation: Evaluation
+    ranking: Ranking
+    judge: Judge | None
 
     @model_validator(mode="after")
     def possible(self) -> "Params":
-        p, g, d, data, c = self.policy, self.grpo, self.demo_model, self.dataset, self.coe
+        p, g, d, data, c, j = self.policy, self.grpo, self.demo_model, self.dataset, self.coe, self.judge
         step, room = g.batch_size * g.gradient_accumulation, p.max_seq_length - g.max_completion_tokens
         wrong = {  # message: whether it is so
             "demo_model: give it exactly when policy.model is 'demo'": (p.model == "demo") != (d is not None),
@@ -181,8 +64,9 @@ class Params(Block):
             "reward_model.negatives: at least one kind needs a weight above 0": not any(self.reward_model.negatives.values()),
             f"coe.model: the teacher '{c.teacher}' needs one": c.teacher != "bundled" and not c.model,
             "coe.base_url: the teacher 'openai' needs one": c.teacher == "openai" and not c.base_url,
-            "coe.spending_limit: needs coe.price_prompt and coe.price_completion":
-                c.spending_limit is not None and None in (c.price_prompt, c.price_completion),
+            "judge: needs base_url and model (null: no judge)": j and not (j.base_url and j.model),
+            **{f"{e.name}.spending_limit: needs {e.name}.price_prompt and {e.name}.price_completion":
+               e.spending_limit is not None and None in (e.price_prompt, e.price_completion) for e in (c, j) if e},
             "demo_model.heads: must divide hidden_size and be a multiple of kv_heads":
                 d and (d.hidden_size % d.heads or d.heads % d.kv_heads)}
         if any(wrong.values()):

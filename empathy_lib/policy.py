@@ -53,9 +53,10 @@ def dtype(params: Params) -> Any:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
-def prompt(tokenizer: Any, question: str, params: Params) -> str:
-    """What the model continues: the chat template, with Qwen3's ``<think>`` block closed so that none leaks out."""
-    messages = [{"role": "system", "content": system_prompt(params.language, params.coe.layers)},
+def prompt(tokenizer: Any, question: str, params: Params, plain: bool = False) -> str:
+    """What the model continues: the chat template, with Qwen3's ``<think>`` block closed so that none leaks out. ``plain``
+    asks for no format."""
+    messages = [{"role": "system", "content": system_prompt(params.language, None if plain else params.coe.layers)},
                 {"role": "user", "content": short(question, params.view.question_chars)}]
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False)
 

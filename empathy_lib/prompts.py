@@ -18,9 +18,12 @@ def _parts(name: str) -> dict[str, Any]:
     return OmegaConf.to_container(OmegaConf.load(BUNDLED / "prompts" / f"{name}.yaml"))
 
 
-def policy(language: str, layers: Sequence[str]) -> str:
-    """The policy's system prompt: who it is, and the format, each part described in a few words."""
+def policy(language: str, layers: Sequence[str] | None) -> str:
+    """The policy's system prompt: who it is, and the format, each part described in a few words; without ``layers`` (None)
+    no format is asked for."""
     text = _parts(f"policy_{language}")
+    if layers is None:
+        return text["role"]
     shape = render(CoE(**text["layers"], answer=text["answer"]), layers)
     return f"{text['role']}{'' if language == 'zh' else ' '}{text['layered' if layers else 'plain']}\n{shape}"
 

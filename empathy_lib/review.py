@@ -6,7 +6,6 @@
 ``seen`` is the digest of the text that was judged: where the chain's text is another by now, the decision is stale."""
 
 import hashlib
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -15,11 +14,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from filelock import FileLock
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
 from empathy_lib.coe import FIELDS, check
-from empathy_lib.schema import explain, read_lines
+from empathy_lib.schema import append_line, explain, read_lines
 
 DECISIONS = ("accept", "edit", "reject")
 
@@ -70,22 +68,8 @@ def as_line(decision: dict[str, Any]) -> bytes:
 
 
 def add(file: str | Path, decision: dict[str, Any]) -> None:
-    """Append a decision and force it to the disk; several processes may. OSError where the disk refuses, and then
-    nothing of it stays. A line that a crash cut is ended first, so that only that line is unreadable."""
-    data = as_line(decision) + b"\n"
-    Path(file).parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{file}.lock", timeout=10), open(file, "a+b", buffering=0) as out:
-        size = out.seek(0, os.SEEK_END)
-        out.seek(max(size - 1, 0))
-        if out.read(1) not in (b"", b"\n"):
-            data = b"\n" + data
-        try:
-            while data:
-                data = data[out.write(data):]  # a full disk takes a part, then raises
-            os.fsync(out.fileno())
-        except OSError:
-            out.truncate(size)
-            raise
+    """Append a decision (``schema.append_line``)."""
+    append_line(file, as_line(decision))
 
 
 def read(file: str | Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

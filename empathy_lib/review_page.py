@@ -3,7 +3,6 @@ edit or reject with a note. What a decision is about (chain, text judged, what w
 neither another window nor a restarted server can put it on another chain; the file of decisions is the only memory."""
 
 import html
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from empathy_lib.review import add, fresh, judge, parts, plain, read
 from empathy_lib.run import StageMissing
 from empathy_lib.schema import explain, read_jsonl
 from empathy_lib.show import NAMES
+from empathy_lib.web import serve
 
 _DONE = {"accept": "✓ accepted", "edit": "✎ edited", "reject": "✗ rejected"}
 _HELP = """
@@ -26,8 +26,6 @@ _HELP = """
 <kbd>n</kbd> note · <kbd>Esc</kbd> leave a box<br>
 A note is saved with the decision: write it first, then accept, save or reject. Each decision is saved at once, a later
 one replaces it, and you may close the page at any time."""
-_FONTS = ("system-ui", "Segoe UI", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif")
-_BROWSER = BUNDLED / "review"
 
 
 def page(chains: Sequence[dict[str, Any]], file: str | Path) -> gr.Blocks:
@@ -69,23 +67,14 @@ def page(chains: Sequence[dict[str, Any]], file: str | Path) -> gr.Blocks:
 
 
 def launch(run_folder: str | Path, port: int | None = None) -> gr.Blocks:
-    """Serve the page of a run on 127.0.0.1 (the first free port from 7860 on); never a public link. From a script this
-    returns when the server is stopped, from a notebook at once, with the page below the cell (``close()`` ends it).
-    StageMissing where the run has no chains. A hosted notebook that cannot show a local page (Kaggle): use sheets."""
+    """Serve the page of a run (``web.serve``), never under a public link. StageMissing where the run has no
+    chains. A hosted notebook that cannot show a local page (Kaggle): use sheets."""
     path = Path(run_folder) / "02_coe" / "taught.jsonl"
     chains = read_jsonl(path) if path.exists() else []
     if not chains:
         raise StageMissing(f"there are no chains in {path}: run notebooks/02_*.ipynb with the same params first")
-    blocks = page(chains, Path(run_folder) / "review" / "decisions.jsonl")
-    script = (_BROWSER / "page.js").read_text(encoding="utf-8")
-    blocks.launch(server_name="127.0.0.1", server_port=port, share=False, ssr_mode=False, run_history=False, height=900,
-                  footer_links=[], theme=gr.themes.Default(font=_FONTS, font_mono=("monospace",)), quiet=True,
-                  css_paths=_BROWSER / "page.css", head=f"<script>{script}</script>", prevent_thread_lock=True)
-    print(f"The review of {len(chains)} chains: {blocks.local_url} (on this machine only; Ctrl+C or close() ends it)",
-          flush=True)
-    if not hasattr(sys, "ps1"):  # neither a notebook nor an interactive Python
-        blocks.block_thread()
-    return blocks
+    return serve(page(chains, Path(run_folder) / "review" / "decisions.jsonl"), BUNDLED / "review",
+                 f"The review of {len(chains)} chains", port)
 
 
 def _js(name: str) -> str:

@@ -133,12 +133,13 @@ def threshold_curves(own: np.ndarray, other: np.ndarray) -> dict[str, np.ndarray
     """``precision``, ``recall`` and ``F1`` of "cosine >= T" at each cosine ``T`` that occurs, ascending."""
     from sklearn.metrics import precision_recall_curve
     precision, recall, cuts = precision_recall_curve(np.repeat([1, 0], [len(own), len(other)]), np.r_[own, other])
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
+    f1 = np.round(2 * precision * recall / np.maximum(precision + recall, 1e-9), 9)  # equal ones stay equal
     return {"T": cuts.astype(float), "precision": precision[:-1], "recall": recall[:-1], "F1": f1[:-1]}
 
 
 def best_threshold(own: np.ndarray, other: np.ndarray) -> float:
-    """The T of the best F1 (what ``grpo.threshold: auto`` takes): midway between two cosines, as Eq. 6 says ">"."""
+    """The T of the best F1 (what ``grpo.threshold: auto`` takes): the lowest of equals, midway between two cosines
+    (Eq. 6 says ">")."""
     curves = threshold_curves(own, other)
     best = int(curves["F1"].argmax())
     return round(float(np.mean([curves["T"][best], curves["T"][best - 1] if best else -1.0])), 4)

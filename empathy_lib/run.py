@@ -97,8 +97,17 @@ class Run:
             told = prompts.policy(p.language, p.coe.layers)
         if stage == "04_reward_model":
             told += "".join((BUNDLED / name).read_text(encoding="utf-8") for name in ("negatives.jsonl", "probes.yaml"))
+        if stage == "06_evaluation":
+            files.append({name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in other_systems(p).items()})
         facts = json.dumps([p.stage_blocks(stage), files, told], sort_keys=True)
         return hashlib.sha256(facts.encode()).hexdigest()
+
+
+def other_systems(params: Params) -> dict[str, Path]:
+    """The completions of ``evaluation.others`` that are there: what those runs' whole system said to the test questions."""
+    files = {name: ROOT / params.outputs / run / "06_evaluation" / "generations" / "empathy_r1.jsonl"
+             for name, run in params.evaluation.others.items()}
+    return {name: file for name, file in files.items() if (file.parents[1] / "metrics.json").exists()}
 
 
 def checkpoint(folder: Path) -> str | None:

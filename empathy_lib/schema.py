@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock
 from pydantic import BaseModel, Field, ValidationError
 
 SPLITS = ("train", "dev", "test")
@@ -101,6 +102,24 @@ def write_atomic(path: str | Path, text: str) -> None:
     except BaseException:  # a full disk, an interrupt
         temporary.unlink(missing_ok=True)
         raise
+
+
+def append_line(path: str | Path, line: bytes) -> None:
+    """Append a line and force it to the disk; several processes may. OSError where the disk refuses, and then nothing of
+    it stays. A line that a crash cut is ended first, so that only that line is unreadable."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock", timeout=10), open(path, "a+b", buffering=0) as out:
+        size, data = out.seek(0, os.SEEK_END), line + b"\n"
+        out.seek(max(size - 1, 0))
+        if out.read(1) not in (b"", b"\n"):
+            data = b"\n" + data
+        try:
+            while data:
+                data = data[out.write(data):]  # a full disk takes a part, then raises
+            os.fsync(out.fileno())
+        except OSError:
+            out.truncate(size)
+            raise
 
 
 def write_jsonl(path: str | Path, records: Iterable[BaseModel | dict[str, Any]]) -> None:

@@ -42,16 +42,24 @@ def sources(path: str | Path) -> dict[str, str]:
     return found
 
 
-def completion(text: str, title: str = "", question: str = "", layers: Sequence[str] = LAYERS) -> HTML:
-    """A completion as a card: its layers and answer where it is a well-formed chain, else the text and the reason."""
+def completion(text: str, title: str = "", question: str = "", layers: Sequence[str] | None = LAYERS) -> HTML:
+    """A completion as a card: its layers and answer where it is a well-formed chain, else the text and the reason; without
+    ``layers`` (None) the text as it is."""
     try:
-        body = "".join(f"<p style='margin:.3em 0'><b>{NAMES[name]}</b><br>{_text(part)}</p>"
-                       for name, part in vars(parse(text, layers)).items() if part)
+        body = f"<p>{_text(text)}</p>" if layers is None else "".join(
+            f"<p style='margin:.3em 0'><b>{NAMES[name]}</b><br>{_text(part)}</p>"
+            for name, part in vars(parse(text, layers)).items() if part)
     except CoEFormatError as error:
         body = f"<p><b>not a chain: {_text(error)}</b></p><p>{_text(text)}</p>"
     asked = f"<p style='color:#666'>{_text(question)}</p>" if question else ""
     return HTML(f"<div style='border-left:4px solid #4c72b0;padding:.2em 1em;margin:.6em 0;max-width:46em'>"
                 f"<b>{_text(title)}</b>{asked}{body}</div>")
+
+
+def interactive() -> bool:
+    """Whether a person runs this notebook: papermill and nbconvert let nobody type."""
+    from IPython import get_ipython
+    return bool(getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", False))
 
 
 def _text(value: Any) -> str:

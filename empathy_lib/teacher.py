@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from empathy_lib import BUNDLED, endpoint, prompts
 from empathy_lib.coe import FIELDS, CoE, CoEFormatError, parse, render
-from empathy_lib.endpoint import Account, Reply, TeacherError
+from empathy_lib.endpoint import Account, Reply, EndpointError
 from empathy_lib.params import Params
 from empathy_lib.schema import Question, read_jsonl, read_questions, write_json
 
@@ -25,7 +25,7 @@ class Taught(NamedTuple):
 
 async def chains(train: Sequence[Question], params: Params, cache: Path) -> Taught:
     """At most ``coe.n_chains`` chains for training questions. Interrupted, it goes on from ``cache`` when run again.
-    TeacherError where the teacher cannot work, or none of its chains can be used."""
+    EndpointError where the teacher cannot work, or none of its chains can be used."""
     c, account = params.coe, Account()
     if c.teacher == "bundled":
         return Taught(*bundled_chains(train, params), account)
@@ -39,7 +39,7 @@ async def chains(train: Sequence[Question], params: Params, cache: Path) -> Taug
     found, rejected = await _generate(asked, complete, params)
     if not found:
         common = Counter(row["reason"] for row in rejected).most_common(3)
-        raise TeacherError(f"none of {len(asked)} chains can be used: {'; '.join(f'{n} × {why}' for why, n in common)}")
+        raise EndpointError(f"none of {len(asked)} chains can be used: {'; '.join(f'{n} × {why}' for why, n in common)}")
     return Taught(found, rejected, account)
 
 

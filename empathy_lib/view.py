@@ -3,7 +3,7 @@
 import re
 
 from empathy_lib.coe import LAYERS, CoE
-from empathy_lib.params import View
+from empathy_lib.blocks import View
 
 
 def short(text: str, limit: int | None) -> str:

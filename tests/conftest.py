@@ -17,7 +17,7 @@ from empathy_lib.coe import CoE
 SMOKE = "params/smoke.yaml"
 BIN = Path(sys.executable).parent
 NOTEBOOKS = {"01_dataset": "01_build_dataset", "02_coe": "02_generate_coe", "03_sft": "03_sft",
-             "04_reward_model": "04_reward_model", "05_grpo": "05_grpo", "06_evaluation": "06_evaluate"}
+             "04_reward_model": "04_reward_model", "05_grpo": "05_grpo", "06_evaluation": "06_evaluate", "07_ranking": "07_rank_blind"}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from empathy_lib import ROOT, coe, prompts, teacher
-from empathy_lib.endpoint import TeacherError
+from empathy_lib.endpoint import EndpointError
 from teaching import CHAIN, KEY, QUESTIONS, answering, arrivals, completion, endpoint, params, taught
 
 
@@ -32,7 +32,7 @@ def test_reasoning_stays_out_of_the_chain(tmp_path):
         assert len(taught(params(url), tmp_path / "cache", 3).chains) == 3
     with endpoint(tmp_path, "好的，这是共情链：" + CHAIN) as url:
         p = params(url, reasks=2, concurrency=1)
-        with pytest.raises(TeacherError, match="none of 3 chains.*text outside the parts"):
+        with pytest.raises(EndpointError, match="none of 3 chains.*text outside the parts"):
             taught(p, tmp_path / "other", 3)
     assert len(arrivals(tmp_path)) == 3 + 3 * 3  # asked, and asked again twice, with the reason
     said = [json.loads(file.read_text())["request"]["messages"] for file in (tmp_path / "other").rglob("*.json")]
@@ -49,7 +49,7 @@ def test_deepseek_s_reasoning_field_a_missing_count_and_an_empty_reply(tmp_path)
     assert [c["L1"] for c in result.chains] == ["累", "累"] and "不是这里" not in json.dumps(result.chains, ensure_ascii=False)
     assert result.account.completion_tokens == 100 and result.account.prompt_tokens > 2000  # no usage: the most it can be
     message["content"] = None
-    with answering(200, reply) as url, pytest.raises(TeacherError, match=r"2 × an empty reply \(finish_reason stop\)"):
+    with answering(200, reply) as url, pytest.raises(EndpointError, match=r"2 × an empty reply \(finish_reason stop\)"):
         taught(params(url, **prices), tmp_path / "cache", 2)
 
 
@@ -83,7 +83,7 @@ def test_no_limit_hangs_or_is_passed_whatever_the_letters(tmp_path):
         for i in range(6):
             cache, limit = tmp_path / str(i), whole * (0.15 + 0.13 * i)
             for _ in range(2):  # the second run counts what the first has paid before it sends anything
-                with pytest.raises(TeacherError, match="spending_limit"):
+                with pytest.raises(EndpointError, match="spending_limit"):
                     limited(cache, limit, url)
                 paid = [json.loads(file.read_text())["usage"] for file in cache.rglob("*.json")]
                 assert 0 < sum(p * 0.37e-6 + c * 1.11e-6 for p, c in paid) <= limit
@@ -98,7 +98,7 @@ def test_after_a_fatal_answer_nothing_more_is_sent(tmp_path):
         count.append(1)
         return (200, completion()) if len(count) <= 3 else (402, None)
     prices = dict(price_prompt=1.0, price_completion=1.0, max_tokens=150, concurrency=16, n_chains=60, spending_limit=0.03)
-    with answering(200, broke) as url, pytest.raises(TeacherError, match="wants payment"):
+    with answering(200, broke) as url, pytest.raises(EndpointError, match="wants payment"):
         asyncio.run(asyncio.wait_for(teacher.chains(QUESTIONS[:60], params(url, **prices), tmp_path / "cache"), 30))
     assert len(count) <= 3 + 6  # so many were under way: more do not fit under the limit at once
 
@@ -108,7 +108,7 @@ def test_time_outs_count_against_the_limit_and_bound_a_slow_reply(tmp_path):
         time.sleep(1)
         return 200, completion()
     prices = dict(price_prompt=1.0, price_completion=1.0, max_tokens=500, concurrency=1, timeout=0.2, retries=9)
-    with answering(200, slow) as url, pytest.raises(TeacherError, match="spending_limit"):
+    with answering(200, slow) as url, pytest.raises(EndpointError, match="spending_limit"):
         taught(params(url, **prices, spending_limit=0.02), tmp_path / "cache", 4)
 
 
@@ -122,7 +122,7 @@ def test_equal_letters_are_asked_once_and_a_full_cache_needs_no_key(tmp_path, mo
     again = asyncio.run(teacher.chains(twins, p, tmp_path / "cache"))
     assert (first.account.sent, again.account.sent) == (1, 0) and len(first.chains) == 2 and first.chains == again.chains
     monkeypatch.setenv("A_KEY", "k\n")
-    with pytest.raises(TeacherError, match="A_KEY holds white space"):
+    with pytest.raises(EndpointError, match="A_KEY holds white space"):
         taught(params(url, api_key_env="A_KEY"), tmp_path / "other")
 
 
@@ -142,7 +142,7 @@ def test_the_spending_limit_is_never_passed_and_stops_cleanly(tmp_path):
         prices = dict(price_prompt=100.0, price_completion=1000.0, max_tokens=200, concurrency=16)
         whole = taught(params(url, **prices), tmp_path / "all").account.cost(params(url, **prices).coe)
         limited = params(url, **prices, spending_limit=whole * 0.6)
-        with pytest.raises(TeacherError, match="coe.spending_limit is .*raise it and run again") as error:
+        with pytest.raises(EndpointError, match="coe.spending_limit is .*raise it and run again") as error:
             taught(limited, tmp_path / "cache")
         done = len(list((tmp_path / "cache").rglob("*.json")))
         assert 0 < done < 20 and f"{done} of 20 replies" in str(error.value)
@@ -153,7 +153,7 @@ def test_the_spending_limit_is_never_passed_and_stops_cleanly(tmp_path):
 
 def test_each_mistake_has_one_clear_message(tmp_path, monkeypatch):
     def message(p):
-        with pytest.raises(TeacherError) as error:
+        with pytest.raises(EndpointError) as error:
             taught(p, tmp_path / "cache")
         assert not list((tmp_path / "cache").rglob("*.*"))  # nothing half-written
         return str(error.value)
@@ -174,7 +174,7 @@ def test_each_mistake_has_one_clear_message(tmp_path, monkeypatch):
 def test_a_full_disk_is_one_message_and_leaves_no_half_file(tmp_path):
     code = ("import sys, asyncio; sys.path.insert(0, sys.argv[1]); import teaching as t\n"
             "try: t.taught(t.params(sys.argv[2], concurrency=4), t.Path(sys.argv[3]) / 'cache')\n"
-            "except t.teacher.TeacherError as error: print('MESSAGE', error)\n"
+            "except t.teacher.EndpointError as error: print('MESSAGE', error)\n"
             "for f in t.Path(sys.argv[3]).rglob('*'):\n"
             "    if f.is_file(): print('FILE', f.name, 'whole' if f.suffix == '.json' and t.json.loads(f.read_text()) else 'half')")
     small = tmp_path / "small"

@@ -18,7 +18,7 @@ def test_profiles_are_there():
 def test_every_value_is_explicit_typed_and_has_a_source(name):
     params, known = load_params(f"params/{name}.yaml"), sources(f"params/{name}.yaml")
     assert params.run == name
-    for block in ("policy", "view", "demo_model", "dataset", "coe", "sft", "reward_model", "grpo", "evaluation"):
+    for block in ("policy", "view", "demo_model", "dataset", "coe", "sft", "reward_model", "grpo", "evaluation", "ranking"):
         for row in params.table(block):
             if row["value"] is None and row["key"] == "demo_model":
                 continue
@@ -31,7 +31,7 @@ def test_the_paper_profile_holds_what_the_paper_states():
     p, source = load_params("params/paper.yaml"), sources("params/paper.yaml")
     stated = {"policy.model": "Qwen/Qwen3-8B", "coe.n_chains": 200, "grpo.num_generations": 4, "grpo.max_steps": 1000,
               "dataset.min_answer_chars": 100, "grpo.reward": "additive", "language": "zh",
-              "coe.layers": ["L1", "L2", "L3", "L4"]}
+              "coe.layers": ["L1", "L2", "L3", "L4"], "ranking.n_questions": 100}
     for key, value in stated.items():
         assert operator.attrgetter(key)(p) == value
         assert source[key].startswith("paper"), key

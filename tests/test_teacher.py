@@ -7,7 +7,7 @@ import pytest
 
 from conftest import copy_run, run_notebook
 from empathy_lib import BUNDLED, coe, prompts, quality, review
-from empathy_lib.endpoint import TeacherError
+from empathy_lib.endpoint import EndpointError
 from empathy_lib.params import load_params
 from empathy_lib.schema import read_jsonl
 from teaching import KEY, QUESTIONS, answering, endpoint, taught
@@ -18,7 +18,7 @@ def test_the_local_teacher(smoke_run, tmp_path):
         "teacher": "local", "model": str(smoke_run / "03_sft" / "model"), "n_chains": 6, "concurrency": 4, "reasks": 1,
         "max_tokens": 48, "temperature": 1.0}})
     for _ in range(2):  # the second time all replies come from the cache
-        with pytest.raises(TeacherError, match="none of 6 chains can be used"):  # 48 tokens are too few for a chain
+        with pytest.raises(EndpointError, match="none of 6 chains can be used"):  # 48 tokens are too few for a chain
             taught(p, tmp_path / "cache", 6)
     entries = [json.loads(file.read_text()) for file in (tmp_path / "cache").rglob("*.json")]
     assert sorted(len(entry["texts"]) for entry in entries) == [2, 2, 4, 4]

@@ -48,7 +48,7 @@ def dev_reward(run: Run, rows: list[dict[str, Any]]) -> dict[str, Any]:
 def figures(run: Run, systems: dict[str, str]) -> dict[str, Any]:
     """Of each system, under the name it gets here."""
     scores, dev = run.metrics("06_evaluation")["systems"], read_questions(run.dir / "01_dataset" / "dev.jsonl")[0]
-    said = {"sft": "03_sft/dev.jsonl", "empathy_r1": "05_grpo/dev.jsonl", "base": "dev_of_base.jsonl"}
+    said = {"sft": "03_sft/dev.jsonl", "empathy_r1": "05_grpo/dev.jsonl", "base_coe": "dev_of_base.jsonl"}
     rows = {name: evaluation.answer_questions(policy.base(run.params, run.dir), dev, run.dir / file, run.params)
             for name, file in said.items() if name in systems}
     return {new: {"valid": scores[name]["format"], "dev_reward": dev_reward(run, rows[name]),
@@ -66,7 +66,7 @@ def main() -> None:
         whole = finish({} if seed == load_params(ROOT / "params" / "demo.yaml").seed else {"seed": seed, "run": f"seed{seed}"})
         trained = whole.metrics("04_reward_model")
         by_seed[str(seed)] = {
-            "systems": figures(whole, {"base": "base", "sft": "sft", "empathy_r1": "sft_grpo"}),
+            "systems": figures(whole, {"base_coe": "base_coe", "sft": "sft", "empathy_r1": "sft_grpo"}),
             "pair_accuracy": trained["systems"]["trained"],
             "probes_above_median": {name: row["above_median"]["value"] for name, row in trained["probes"].items()},
             "threshold": trained["best_threshold"], "grpo": whole.metrics("05_grpo")["last_fifth"],
