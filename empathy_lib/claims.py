@@ -13,7 +13,6 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from empathy_lib import BUNDLED, ranking, ratings
-from empathy_lib.coe import LAYERS
 from empathy_lib.dataset import PAPER_COUNTS, as_list
 from empathy_lib.run import Run
 from empathy_lib.schema import read_jsonl, write_json
@@ -59,8 +58,7 @@ def scale(run: Run) -> dict[str, Any]:
     test_set = "PsyQA" if all(name.startswith("psyqa:") for name in sources) else \
         "Empathy-QA" if "bundled" not in sources and 0.9 < n / PAPER_COUNTS["questions"] < 1.1 else None
     base = "a demo model trained in the run" if p.policy.model == "demo" else p.policy.model
-    whole = p.coe.layers == list(LAYERS) and p.sft.epochs > 0 and p.grpo.max_steps > 0
-    return {"base": p.policy.model == PAPER_BASE, "test_set": test_set, "whole": whole,
+    return {"base": p.policy.model == PAPER_BASE, "test_set": test_set, "whole": p.whole,
             "text": f"{base}, {n:,} questions ({test_set or ', '.join(name.partition(':')[0] for name in sources)}), seed {p.seed}"}
 
 

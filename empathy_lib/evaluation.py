@@ -55,7 +55,7 @@ def take_others(questions: Sequence[Question], folder: Path, params: Params) -> 
     taken, left_out, here = {}, {}, other_systems(params)
     for name, run in params.evaluation.others.items():
         if name not in here:
-            left_out[name] = f"the run '{run}' is not there, or not evaluated yet"
+            left_out[name] = f"the run '{run}' is not there, or not evaluated yet" if params.whole else "this run is itself without a part"
             continue
         wanted = {(q.question_id, q.question, n) for q in questions for n in range(params.evaluation.samples_per_question)}
         rows = [row for row in read_jsonl(here[name]) if (row["question_id"], row["question"], row["sample"]) in wanted]

@@ -14,6 +14,7 @@ from yaml import YAMLError
 from empathy_lib import ROOT
 from empathy_lib.blocks import (
     Block, Coe, Dataset, DemoModel, Evaluation, Grpo, Judge, P, Policy, Ranking, RewardModel, Sft, View)
+from empathy_lib.coe import LAYERS
 
 # The blocks, or single keys, each stage's result depends on, beside the results of the stages before it (second tuple).
 STAGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -72,6 +73,11 @@ class Params(Block):
         if any(wrong.values()):
             raise ValueError("; ".join(message for message, is_so in wrong.items() if is_so))
         return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether this is the full system: every layer, SFT and GRPO."""
+        return self.coe.layers == list(LAYERS) and self.sft.epochs > 0 and self.grpo.max_steps > 0
 
     def stage_blocks(self, stage: str) -> dict[str, Any]:
         """The resolved values that the result of ``stage`` depends on."""

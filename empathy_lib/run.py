@@ -104,9 +104,10 @@ class Run:
 
 
 def other_systems(params: Params) -> dict[str, Path]:
-    """The completions of ``evaluation.others`` that are there: what those runs' whole system said to the test questions."""
+    """The completions of ``evaluation.others`` that are there: what those runs' last policy said to the test questions. A
+    run that is itself without a part takes none: or two such runs would each wait for the other's."""
     files = {name: ROOT / params.outputs / run / "06_evaluation" / "generations" / "empathy_r1.jsonl"
-             for name, run in params.evaluation.others.items()}
+             for name, run in params.evaluation.others.items() if params.whole}
     return {name: file for name, file in files.items() if (file.parents[1] / "metrics.json").exists()}
 
 

@@ -31,7 +31,8 @@ def test_other_runs_are_taken_where_they_answered_the_same(tmp_path):
     make("plain", rows(3))  # more samples than are needed
     make("short", rows(1))
     make("warm", rows(), temperature=p.evaluation.temperature / 2)
-    assert set(other_systems(p)) == {"no_coe", "short", "warm"}
+    assert set(other_systems(p)) == {"no_coe", "short", "warm"} and not other_systems(load_params("params/smoke.yaml", {
+        "outputs": str(tmp_path), "sft.epochs": 0, "evaluation.others": {"no_coe": "plain"}}))  # itself without a part
     taken, left_out = evaluation.take_others(QUESTIONS, tmp_path / "here", p)
     assert set(taken) == {"no_coe"} and len(taken["no_coe"]) == 6 and read_jsonl(tmp_path / "here" / "no_coe.jsonl") == taken["no_coe"]
     assert "'gone' is not there" in left_out["grpo_only"] and all("another" in left_out[name] for name in ("short", "warm"))

@@ -4,9 +4,9 @@
 
 For each tokenizer the loop and the kit score the same 30 predictions in turn, cutting included, and must agree to 1e-9
 (ROUGE-L from rouge-chinese's own p and r, because its f carries an epsilon of 1e-8). Then the kit scores all predictions
-alone, on all cores. Texts are sentences of the bundled answers in random order; no two are the same, so that
-keeping the tokens of a text for its next use saves nothing. ``times_faster``: the loop's seconds a prediction (the faster of two rounds, before and after)
-over the kit's on all predictions, its start-up of processes included.
+alone, on all cores. Texts are sentences of the bundled answers in random order; no two are the same, so that keeping the
+tokens of a text for its next use saves nothing. ``times_faster``: the loop's seconds a prediction (the faster of two
+rounds, before and after) over the kit's on all predictions, its start-up of processes included.
 """
 
 import argparse

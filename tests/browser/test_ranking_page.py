@@ -212,14 +212,18 @@ def test_what_cannot_be_saved_is_kept_and_said_and_two_windows_of_one_rater_agre
 
     on.stop()  # the letters of an open page mean other answers after this
     other = next(seed for seed in range(99) if blind(one, "甲", seed)[0] == blind(one, "甲", ranking.SEED)[2])
+    press(first, "5 bca n")
+    first.keyboard.press("Control+a")
+    first.keyboard.type("还在")
+    first.keyboard.press("Escape")
     on.start(other)
-    press(first, "5 bca")
     first.wait_for_function("document.querySelector('#notice').innerText.includes('刚刚更换过')")
     status(first, "overall", "未排序")
+    assert first.input_value("#note") == "还在"
     assert on.saved()[0] == expected
     best = blind(one, "甲", other).index(blind(one, "甲", ranking.SEED)[2])  # what was C
     assert shown(first, "fluency")[0] == "ABC"[best] == "A"  # an earlier order is shown in the letters of now
     press(first, "5 bca")
     status(first, "overall", "已保存")
     systems = blind(one, "甲", other)
-    assert on.saved()[0]["甲", one["question_id"], "overall"][0] == {systems[1]: 1, systems[2]: 2, systems[0]: 3}
+    assert on.saved()[0]["甲", one["question_id"], "overall"] == ({systems[1]: 1, systems[2]: 2, systems[0]: 3}, "还在")

@@ -50,6 +50,12 @@
       setTimeout(() => find('code').value == code && begin(code), store.PAUSE)
     }
   }
+  const changed = async (error, {question_id, note}) => {  // an order of other answers is void, a note is not
+    await begin(store.rater, error)
+    const one = items.find(one => one.question_id == question_id)
+    if (one && note !== undefined) store.write(one, note)
+    build()
+  }
   const refresh = async () => {  // another window may have gone on with the same code
     if (!document.hidden && store.rater) await store.begin(store.rater).then(paint, () => {})
   }
@@ -215,7 +221,7 @@
 
   ranking.start = (element, server, props) => {
     [root, words, dimensions] = [element, props.words, props.dimensions]
-    store = ranking.store(server, paint, error => begin(store.rater, error))
+    store = ranking.store(server, paint, changed)
     language = store.recall('language') || props.language
     build()
     document.addEventListener('keydown', pressed)

@@ -58,7 +58,7 @@
         store.problem = error
         if (error.problem == 'changed') {  // these letters stand for other answers by now
           forget(shown)
-          if (one.rater == store.rater) await changed(error)
+          if (one.rater == store.rater) await changed(error, one)
           continue
         }
         paint()
