@@ -3,7 +3,6 @@ server exchange letters only; which system a letter is the server works out anew
 order is about (rater, question, the digest of what was shown) travels with it, so that neither another window nor a
 restarted server can put it on other answers; the file of ratings is the only memory."""
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import gradio as gr
 from omegaconf import OmegaConf
 
 from empathy_lib import BUNDLED
-from empathy_lib.ratings import DIMENSIONS, add, blind, fresh, rate, read
+from empathy_lib.ratings import DIMENSIONS, add, blind, code, fresh, rate, read
 from empathy_lib.review import digest
 from empathy_lib.run import StageMissing
 from empathy_lib.schema import read_jsonl
@@ -30,8 +29,8 @@ def page(items: Sequence[dict[str, Any]], file: str | Path, seed: int, language:
     if bad := next((item for item in items if not 2 <= len(item["answers"]) <= len(LETTERS)), None):
         raise ValueError(f"{bad['question_id']} has answers of {len(bad['answers'])} systems: the page ranks 2 to {len(LETTERS)}")
 
-    def begin(code: str) -> dict[str, Any]:
-        rater = _code(code)
+    def begin(typed: str) -> dict[str, Any]:
+        rater = code(typed)
         try:
             mine = [r for r in fresh(items, read(file)[0]) if r["kind"] == "human" and r["rater"] == rater]
         except OSError as error:
@@ -41,7 +40,7 @@ def page(items: Sequence[dict[str, Any]], file: str | Path, seed: int, language:
     def save(made: dict[str, Any]) -> dict[str, Any]:
         # no word of an error of ours goes to the page: it could name a system
         try:
-            item, rater = known[made["question_id"]], _code(made["rater"])
+            item, rater = known[made["question_id"]], code(made["rater"])
             systems = blind(item, rater, seed)
             if made["shown"] != _seen(item, rater, seed):
                 return {"problem": "changed"}
@@ -76,11 +75,6 @@ def launch(run_folder: str | Path, seed: int, language: str = "zh", port: int | 
 def texts() -> dict[str, Any]:
     """All words of the page, by language."""
     return OmegaConf.to_container(OmegaConf.load(_BROWSER / "texts.yaml"))
-
-
-def _code(typed: str) -> str:
-    """The rater's code, the same for R07, r07 and ｒ０７, so that typing it another way still resumes."""
-    return " ".join(unicodedata.normalize("NFKC", typed).casefold().split())
 
 
 def _shown(item: Mapping[str, Any], rater: str, seed: int, mine: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -84,7 +84,8 @@ def hold(run, raters, kills):
     saved, lines = run.saved()
     assert saved == opinions(run, raters) and set(lines.values()) == {1}
     assert not outside
-    assert [url for url, text in bodies if text and run.items[0]["answers"][SYSTEMS[0]][:20] in text]  # the answers are among them
+    answer = run.items[0]["answers"][SYSTEMS[0]][:20]
+    assert [url for url, text in bodies if text and answer in text]  # the answers are among them
     assert not [url for url, text in bodies if text and any(system in text for system in SYSTEMS)]
     assert [text for _, text in bodies].count(None) <= kills * len(raters)
 
