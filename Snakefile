@@ -28,13 +28,13 @@ RUN = f"{p.outputs}/{p.run}"
 NOTEBOOKS = {"01_dataset": "01_build_dataset", "02_coe": "02_generate_coe", "03_sft": "03_sft",
              "04_reward_model": "04_reward_model", "05_grpo": "05_grpo", "06_evaluation": "06_evaluate", "07_ranking": "07_rank_blind"}
 PROMPTS = {name: str(BUNDLED / "prompts" / f"{name}_{p.language}.yaml") for name in ("teacher", "policy")}
+RATINGS = [str(path) for path in [ROOT / RUN / "ratings" / "ratings.jsonl"] if path.exists()]
 DATA = {"01_dataset": [str(located(name)[1]) for name in as_list(p.dataset.source)], 
         "02_coe": [str(BUNDLED / "coe.jsonl"), str(BUNDLED / "questions.jsonl"), PROMPTS["teacher"],
                    *(str(path) for path in [ROOT / RUN / "review" / "decisions.jsonl"] if path.exists())],
         "04_reward_model": [PROMPTS["policy"], str(BUNDLED / "negatives.jsonl"), str(BUNDLED / "probes.yaml")],
         **{stage: [PROMPTS["policy"]] for stage in ("03_sft", "05_grpo")},
-        "06_evaluation": [PROMPTS["policy"], *map(str, other_systems(p).values())],
-        "07_ranking": [str(path) for path in [ROOT / RUN / "ratings" / "ratings.jsonl"] if path.exists()]}
+        "06_evaluation": [PROMPTS["policy"], *map(str, other_systems(p).values()), *RATINGS], "07_ranking": RATINGS}
 INJECTED = json.dumps({"params": PARAMS, "overrides": OVERRIDES})
 
 

@@ -1,25 +1,27 @@
 """The ledger: what the paper claims of its results (``bundled/claims.yaml``), this run's figure beside each, and whether the
 run can tell. A verdict is computed by three rules, never typed in:
 
-- a figure: only a run of the paper's scale (its base model, its test set) can tell; it *agrees* where the 95 % interval of
-  some tokenizer holds the paper's figure (the paper states no tokenizer), else *disagrees*;
+- a figure: only a run of the paper's scale (its base model, whole texts, 1,000 steps, its test set) can tell; it *agrees*
+  where the 95 % interval of some tokenizer holds the paper's figure (the paper states no tokenizer), else *disagrees*;
 - a direction: *agrees* where the interval of the paired difference lies on the claimed side of 0 with every tokenizer that
   splits the language into words or characters, *disagrees* where it lies on the other side with every one;
 - anything else *cannot be told at this scale*: a system is missing, the tokenizers differ, or no person has ranked."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from empathy_lib import BUNDLED, ranking, ratings
 from empathy_lib.dataset import PAPER_COUNTS, as_list
+from empathy_lib.evaluation import SYSTEMS
 from empathy_lib.run import Run
 from empathy_lib.schema import read_jsonl, write_json
 
 VERDICTS = ("agrees", "disagrees", "cannot be told at this scale")
 PAPER_BASE = "Qwen/Qwen3-8B"
-NO_WORDS = {"zh": ("ascii",), "en": ("char",)}  # tokenizers that are shown, but whose tokens are no words of the language
+NO_WORDS = {"zh": ("ascii",), "en": ()}  # tokenizers that are shown, but whose tokens are no words of the language
 
 
 def ledger(run: Run, figures: Mapping[str, Any], people: Mapping[str, Any] | None) -> list[dict[str, Any]]:
@@ -44,22 +46,31 @@ def write(run: Run, figures: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def people(run: Run) -> dict[str, Any] | None:
     """What people said overall of this run's answers, as ``ranking.summary`` gives it; None where nobody has ranked them."""
-    file = run.dir / "07_ranking" / "items.jsonl"
-    said = ratings.fresh(read_jsonl(file), ratings.read(run.dir / "ratings" / "ratings.jsonl")[0]) if file.exists() else []
+    made, _ = ratings.read(run.dir / "ratings" / "ratings.jsonl")
+    said = ratings.fresh(items(run), made) if made else []
     overall = [r for r in said if r["kind"] == "human" and r["dimension"] == "overall"]
     return ranking.summary(overall) if overall else None
 
 
+def items(run: Run) -> list[dict[str, Any]]:
+    """What is ranked of a run (``ratings.items``): the answers of its systems, the kit's six and no more, as they are now."""
+    files = {name: run.dir / "06_evaluation" / "generations" / f"{name}.jsonl" for name in SYSTEMS}
+    return ratings.items({name: read_jsonl(file) for name, file in files.items() if file.exists()}, run.params.ranking.n_questions,
+                         run.params.seed)
+
+
 def scale(run: Run) -> dict[str, Any]:
-    """What this run was made with: whether that is the paper's base model and the full system, its test set's name where it
-    is known, and all in words."""
+    """What this run was made with: whether that is the paper's scale and the full system, its test set's name where it is
+    known, and all in words. Empathy-QA has no public address: a file of your own with about as many questions is taken for it."""
     p, questions = run.params, run.metrics("01_dataset")["splits"]
     n, sources = sum(part["questions"] for part in questions.values()), [str(name) for name in as_list(p.dataset.source)]
-    test_set = "PsyQA" if all(name.startswith("psyqa:") for name in sources) else \
-        "Empathy-QA" if "bundled" not in sources and 0.9 < n / PAPER_COUNTS["questions"] < 1.1 else None
+    own = p.language == "zh" and "bundled" not in sources and not any(":" in name for name in sources)
+    test_set = "Empathy-QA" if own and 0.9 < n / PAPER_COUNTS["questions"] < 1.1 else None
     base = "a demo model trained in the run" if p.policy.model == "demo" else p.policy.model
-    return {"base": p.policy.model == PAPER_BASE, "test_set": test_set, "whole": p.whole,
-            "text": f"{base}, {n:,} questions ({test_set or ', '.join(name.partition(':')[0] for name in sources)}), seed {p.seed}"}
+    there = p.policy.model == PAPER_BASE and not any(p.view.model_dump().values()) and p.grpo.max_steps >= 1000
+    return {"paper": there, "test_set": test_set, "whole": p.whole,
+            "text": f"{base}, {n:,} questions ({test_set or ', '.join(Path(name.partition(':')[0]).name for name in sources)}), "
+                    f"{'short' if any(p.view.model_dump().values()) else 'whole'} texts, {p.grpo.max_steps} GRPO steps, seed {p.seed}"}
 
 
 def _scores(claim: Mapping[str, Any], figures: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -69,8 +80,8 @@ def _scores(claim: Mapping[str, Any], figures: Mapping[str, Any]) -> list[dict[s
     if len(claim["systems"]) == 1:
         own = systems[claim["systems"][0]]
         return [{"tokenizer": t, "value": own[t][name], "ci95": own[t]["ci95"][name], "n": own["n"]} for t in figures["tokenizers"]]
-    pair = figures["comparisons"][" − ".join(claim["systems"])]
-    return [{"tokenizer": t, "value": row["value"], "ci95": row["ci95"], "p": row["p"], "n": row["questions"]}
+    pair = figures["comparisons"].get(" − ".join(claim["systems"]))  # none with a single question
+    return [] if not pair else [{"tokenizer": t, "value": row["value"], "ci95": row["ci95"], "p": row["p"], "n": row["questions"]}
             for t in figures["tokenizers"] for row in [pair[f"{t} {name}"]]]
 
 
@@ -86,20 +97,23 @@ def _verdict(claim: Mapping[str, Any], own: list[dict[str, Any]], where: Mapping
     if not where["whole"]:
         return unknown, "the run leaves out layers, SFT or GRPO: its last policy is not the full system"
     if not own:
-        nobody = claim["score"].startswith("win@") and not people
-        return unknown, "no person has ranked the answers" if nobody else f"not all here: {', '.join(claim['systems'])}"
+        if claim["score"].startswith("win@"):
+            return unknown, "one question has no interval" if people else "no person has ranked the answers"
+        return unknown, f"not all here: {', '.join(claim['systems'])}"
     if sign := {"higher": 1, "lower": -1}.get(claim.get("direction")):
         counted = [row for row in own if row["tokenizer"] not in NO_WORDS[language]]
         with_it, against = (all(s * row["ci95"][0 if s > 0 else 1] > 0 for row in counted) for s in (sign, -sign))
         if with_it or against:
             return (agrees if with_it else disagrees), f"every interval lies {'above' if (sign > 0) == with_it else 'below'} 0"
         return unknown, "an interval holds 0, or the tokenizers differ"
-    if not where["base"]:
-        return unknown, f"the base model is not {PAPER_BASE}"
-    if where["test_set"] != claim.get("test_set", "Empathy-QA"):
-        return unknown, f"the test set is not {claim.get('test_set', 'Empathy-QA')}"
-    if people and claim["score"].startswith("win@") and people["n"]["systems"] != 6:
-        return unknown, f"{people['n']['systems']} systems were ranked, not six"
+    if claim.get("test_set") == "PsyQA":
+        return unknown, "a run of this kit is tested on the data that it is trained on"
+    if not where["paper"]:
+        return unknown, f"not the paper's scale: {PAPER_BASE}, whole texts, 1,000 GRPO steps"
+    if where["test_set"] != "Empathy-QA":
+        return unknown, "the test set is not Empathy-QA"
+    if people and claim["score"].startswith("win@") and (people["n"]["systems"] != 6 or people["n"]["raters"] < 2):
+        return unknown, f"{people['n']['systems']} systems, {people['n']['raters']} raters: needs six, and two or more"
     holds = [row for row in own if row["ci95"][0] <= claim["paper"] <= row["ci95"][1]]
-    return (agrees, "the paper's figure lies in the interval" + (f" ({holds[0]['tokenizer']})" if holds[0]["tokenizer"] else "")) \
-        if holds else (disagrees, "the paper's figure lies in no interval")
+    ours = "five other systems and 'overall'" if claim["score"].startswith("win@") else "tokenizer and NAvg"
+    return (agrees if holds else disagrees), f"the paper's figure lies in {'an' if holds else 'no'} interval; {ours} are ours"

@@ -16,7 +16,7 @@ from empathy_lib.schema import Question, read_jsonl, write_jsonl
 from empathy_lib.view import short
 
 TOKENIZERS = {"zh": ("char", "jieba", "ascii"), "en": ("en", "char")}
-SYSTEMS = {"base": "the untrained policy, asked without a format", "base_coe": "the untrained policy, asked for the chain",
+SYSTEMS = {"base": "before SFT and GRPO, asked without a format", "base_coe": "before SFT and GRPO, asked for the chain",
            "sft": "after SFT", "grpo_only": "GRPO without SFT", "no_coe": "SFT and GRPO on plain answers",
            "empathy_r1": "after SFT and GRPO"}
 PLAIN = ("base",)  # asked without a format: all that it says is its answer
@@ -32,7 +32,7 @@ def systems(params: Params, run_folder: Path) -> dict[str, str | Path]:
 def answer_questions(model_folder: str | Path, questions: Sequence[Question], file: Path, params: Params, samples: int | None = None,
                      temperature: float | None = None, plain: bool = False) -> list[dict[str, Any]]:
     """Sample completions for the questions (as ``params.evaluation`` says, where not given) and keep them in ``file``; a
-    finished file is read, not made again. Of a ``plain`` one the whole completion is the answer, and ``valid`` is None."""
+    finished file is read, not made again, and an interrupted one goes on after its last batch. Of a ``plain`` one the whole completion is the answer, and ``valid`` is None."""
     if file.exists():
         return read_jsonl(file)
     e = params.evaluation
@@ -40,27 +40,38 @@ def answer_questions(model_folder: str | Path, questions: Sequence[Question], fi
     asked = [(q, n) for q in questions for n in range(samples or e.samples_per_question)]
     completions = policy.generate(
         model, tokenizer, [policy.prompt(tokenizer, q.question, params, plain) for q, _ in asked], what=file.stem,
-        temperature=temperature or e.temperature, max_new_tokens=e.max_completion_tokens, batch_size=e.batch_size, seed=params.seed)
+        temperature=temperature or e.temperature, max_new_tokens=e.max_completion_tokens, batch_size=e.batch_size, seed=params.seed,
+        kept=(part := file.with_suffix(".part")))
     layers = params.coe.layers
     rows = [{"question_id": q.question_id, "question": q.question, "sample": n, "completion": text,
              "answer": text.strip() if plain else answer_of(text, layers), "valid": None if plain else is_valid(text, layers)}
             for (q, n), text in zip(asked, completions)]
     write_jsonl(file, rows)
+    part.unlink()
+    part.with_suffix(".part.lock").unlink(missing_ok=True)
     return rows
 
 
 def take_others(questions: Sequence[Question], folder: Path, params: Params) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
     """The completions of ``evaluation.others``, copied to ``folder``, and by system why one is left out: its run is not
-    there, or answered other questions or with another temperature or number of samples."""
-    taken, left_out, here = {}, {}, other_systems(params)
+    there, was made with another base, view or language, is no run of that system, or answered other questions, or with
+    another temperature or number of samples."""
+    taken, left_out, here, own = {}, {}, other_systems(params), params.model_dump()
     for name, run in params.evaluation.others.items():
         if name not in here:
             left_out[name] = f"the run '{run}' is not there, or not evaluated yet" if params.whole else "this run is itself without a part"
             continue
         wanted = {(q.question_id, q.question, n) for q in questions for n in range(params.evaluation.samples_per_question)}
         rows = [row for row in read_jsonl(here[name]) if (row["question_id"], row["question"], row["sample"]) in wanted]
-        theirs = OmegaConf.load(here[name].parents[2] / "params.yaml")
-        if len(rows) < len(wanted) or theirs.evaluation.temperature != params.evaluation.temperature:
+        theirs = OmegaConf.to_container(OmegaConf.load(here[name].parents[2] / "params.yaml"))
+        if other := [key for key in ("language", "view") if theirs[key] != own[key]] + [
+                f"policy.{key}" for key in ("model", "max_seq_length") if theirs["policy"][key] != own["policy"][key]]:
+            left_out[name] = f"the run '{run}' has another {', '.join(other)}"
+            continue
+        if (name == "no_coe" and theirs["coe"]["layers"]) or (name == "grpo_only" and theirs["sft"]["epochs"]):
+            left_out[name] = f"the run '{run}' is no {name}: see README for the params of one"
+            continue
+        if len(rows) < len(wanted) or theirs["evaluation"]["temperature"] != params.evaluation.temperature:
             left_out[name] = f"the run '{run}' answered other questions, or with another temperature or number of samples"
             continue
         write_jsonl(folder / f"{name}.jsonl", rows)
@@ -110,8 +121,7 @@ def score_system(rows: Sequence[dict[str, Any]], questions: Sequence[Question], 
         "copied": mean_of(given, "copied") if len(given) else None}
     for tokenizer in TOKENIZERS[params.language]:
         scores, each = metrics.measure(predictions, refs, tokenizer)
-        # Distinct-1 is one figure of the system and is held fixed: questions drawn twice would bias it downwards.
-        each["navg"] = (np.sum(list(each.values()), axis=0) + scores["distinct_1"]) / 4
+        each["navg"] = (np.sum(list(each.values()), axis=0) + metrics.distinct_by_question(predictions, table.question_id, tokenizer)) / 4
         table = table.assign(**{f"{tokenizer} {name}": values for name, values in each.items()})
         figures[tokenizer] = scores | {"ci95": {name: mean_of(table, f"{tokenizer} {name}")["ci95"] for name in each}}
     if encoder is not None:
@@ -122,7 +132,10 @@ def score_system(rows: Sequence[dict[str, Any]], questions: Sequence[Question], 
 
 def compare(tables: dict[str, pd.DataFrame], pairs: Sequence[tuple[str, str]], params: Params) -> dict[str, dict[str, Any]]:
     """Paired differences of two systems over the questions, by tokenizer and score: ``{"a − b": {"char navg": {"value",
-    "ci95", "p", …}}}``; a pair of which one is missing is left out."""
+    "ci95", "p", …}}}``; a pair of which one is missing is left out, and with a
+    single question all are."""
     names = [f"{t} {name}" for t in TOKENIZERS[params.language] for name in ("navg", "bleu_1", "rouge_l", "meteor")]
+    if any(table.question_id.nunique() < 2 for table in tables.values()):
+        return {}
     return {f"{a} − {b}": {name: metrics.compare(by_question(tables[a], name), by_question(tables[b], name)) for name in names}
             for a, b in pairs if a in tables and b in tables}

@@ -3,6 +3,7 @@ The paper does not state its tokenizer nor how NAvg is formed; the definitions h
 answers ROUGE-L is about .04 with the ASCII tokenizer that English tools default to and about .17 by characters."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from types import SimpleNamespace
@@ -148,6 +149,24 @@ def _matched(prediction: tuple[np.ndarray, np.ndarray], reference: tuple[np.ndar
     cosines = p @ r.T
     precision, recall = cosines.max(1)[p_counts].mean(), cosines.max(0)[r_counts].mean()
     return float(2 * precision * recall / (precision + recall)) if precision + recall > 0 else 0.0
+
+
+def distinct_by_question(predictions: Sequence[str], questions: Sequence[str], tokenizer: str) -> np.ndarray:
+    """Distinct-1 as something that each question contributes to, shape ``[n]``, each prediction that of its question: the
+    jackknife's pseudo-values N·D − (N − 1)·D(without the question), shifted so that their mean over the N questions is D.
+    An interval or a test over questions then counts that another choice of questions has another Distinct-1."""
+    said: dict[str, list[str]] = {}
+    for question, prediction in zip(questions, predictions, strict=True):
+        said.setdefault(question, []).extend(tokenize(prediction, tokenizer))
+    held = Counter(token for tokens in said.values() for token in set(tokens))  # by how many questions
+    n, total = len(said), sum(map(len, said.values()))
+    distinct = len(held) / total if total else 0.0
+    values = {}
+    for question, tokens in said.items():
+        alone, rest = sum(held[token] == 1 for token in set(tokens)), total - len(tokens)
+        values[question] = n * distinct - (n - 1) * ((len(held) - alone) / rest if rest else 0.0)
+    shift = distinct - float(np.mean(list(values.values())))
+    return np.array([values[question] + shift for question in questions])
 
 
 def longest_copy(text: str, corpus: str) -> int:

@@ -65,6 +65,8 @@ class Params(Block):
             "reward_model.negatives: at least one kind needs a weight above 0": not any(self.reward_model.negatives.values()),
             f"coe.model: the teacher '{c.teacher}' needs one": c.teacher != "bundled" and not c.model,
             "coe.base_url: the teacher 'openai' needs one": c.teacher == "openai" and not c.base_url,
+            "evaluation.others: base, base_coe, sft and empathy_r1 are this run's own":
+                {"base", "base_coe", "sft", "empathy_r1"} & set(self.evaluation.others),
             "judge: needs base_url and model (null: no judge)": j and not (j.base_url and j.model),
             **{f"{e.name}.spending_limit: needs {e.name}.price_prompt and {e.name}.price_completion":
                e.spending_limit is not None and None in (e.price_prompt, e.price_completion) for e in (c, j) if e},

@@ -1,6 +1,7 @@
 """The language model: prompt it, load it, train it, sample from it, save it. One code path on CPU and GPU,
 through Unsloth, or plain Transformers + PEFT where Unsloth does not import (``policy.backend``)."""
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from empathy_lib.params import Params
 from empathy_lib.prompts import policy as system_prompt
 from empathy_lib.run import building, checkpoint
-from empathy_lib.schema import read_jsonl, write_jsonl
+from empathy_lib.schema import append_line, read_jsonl, read_lines, write_jsonl
 from empathy_lib.view import short
 
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -106,20 +107,30 @@ def save(model: Any, tokenizer: Any, folder: Path, params: Params) -> None:
 
 
 def generate(model: Any, tokenizer: Any, prompts: Sequence[str], *, temperature: float, max_new_tokens: int,
-             batch_size: int, seed: int, what: str = "generate") -> list[str]:
-    """One completion for each prompt, sampled (greedy at temperature 0), special tokens removed, seeded by batch."""
+             batch_size: int, seed: int, what: str = "generate", kept: Path | None = None) -> list[str]:
+    """One completion for each prompt, sampled (greedy at temperature 0), special tokens removed, seeded by batch. Finished
+    batches are ``kept`` in a file, if one is named, and not made again."""
     import torch
     from tqdm.auto import tqdm
     from transformers import set_seed
     model.eval()
     sampling = dict(do_sample=True, temperature=temperature, top_k=0, top_p=1.0) if temperature else dict(do_sample=False)
     completions = []
-    for start in tqdm(range(0, len(prompts), batch_size), desc=what, unit="batch"):
+    for _, line in read_lines(kept) if kept and kept.exists() else ():
+        try:
+            completions += json.loads(line)
+        except ValueError:  # the process died while it wrote this one
+            break
+    starts = range(len(completions), len(prompts), batch_size)
+    for start in tqdm(starts, desc=what, unit="batch", initial=len(completions) // batch_size, total=-(-len(prompts) // batch_size)):
         set_seed(seed + start)
         batch = tokenizer(list(prompts[start:start + batch_size]), return_tensors="pt", padding=True).to(model.device)
         with torch.inference_mode():
             out = model.generate(**batch, **sampling, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id)
-        completions += tokenizer.batch_decode(out[:, batch.input_ids.shape[1]:], skip_special_tokens=True)
+        said = tokenizer.batch_decode(out[:, batch.input_ids.shape[1]:], skip_special_tokens=True)
+        completions += said
+        if kept:
+            append_line(kept, json.dumps(said, ensure_ascii=False).encode())
     return completions
 
 

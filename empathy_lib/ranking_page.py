@@ -11,8 +11,7 @@ import gradio as gr
 from omegaconf import OmegaConf
 
 from empathy_lib import BUNDLED
-from empathy_lib.ratings import DIMENSIONS, add, blind, code, fresh, rate, read
-from empathy_lib.review import digest
+from empathy_lib.ratings import DIMENSIONS, add, blind, code, fresh, rate, read, seen_by
 from empathy_lib.run import StageMissing
 from empathy_lib.schema import read_jsonl
 from empathy_lib.web import serve
@@ -42,7 +41,7 @@ def page(items: Sequence[dict[str, Any]], file: str | Path, seed: int, language:
         try:
             item, rater = known[made["question_id"]], code(made["rater"])
             systems = blind(item, rater, seed)
-            if made["shown"] != _seen(item, rater, seed):
+            if made["shown"] != seen_by(item, rater, seed):
                 return {"problem": "changed"}
             note = made["note"].encode(errors="ignore").decode()  # half an emoji is no text
             rating = rate(item, made["dimension"], rater, _ranks(made["order"], systems), note=note)
@@ -81,16 +80,9 @@ def _shown(item: Mapping[str, Any], rater: str, seed: int, mine: Sequence[Mappin
     """What the page is given of an item: no system's name, and the rater's own orders and last note as they are saved."""
     systems = blind(item, rater, seed)
     made = [rating for rating in mine if rating["question_id"] == item["question_id"]]
-    return {"question_id": item["question_id"], "question": item["question"], "shown": _seen(item, rater, seed),
+    return {"question_id": item["question_id"], "question": item["question"], "shown": seen_by(item, rater, seed),
             "answers": [item["answers"][system] for system in systems], "note": made[-1]["note"] if made else "",
             "orders": {rating["dimension"]: _order(rating["ranks"], systems) for rating in made}}
-
-
-def _seen(item: Mapping[str, Any], rater: str, seed: int) -> str:
-    """The digest of what this rater sees of an item; unlike ``ratings.fingerprint`` it has no name of a system in it, from
-    which guessed names could be checked."""
-    return digest("\x1f".join([str(seed), rater, item["question_id"], item["question"],
-                               *(item["answers"][system] for system in blind(item, rater, seed))]))
 
 
 def _order(ranks: Mapping[str, int], systems: Sequence[str]) -> list[list[str]]:

@@ -1,7 +1,6 @@
 """A rater's ranking as a sheet, the second way beside the page: the anonymised answers out to XLSX or CSV, the ranks back
 in. One row a question and answer, in the order in which this rater sees them (``ratings.blind``), no system named."""
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from empathy_lib.ratings import DIMENSIONS, add_new, blind, code, fresh, rate, read
+from empathy_lib.ratings import DIMENSIONS, add_new, blind, code, fresh, rate, read, seen_by
 from empathy_lib.review import digest
 from empathy_lib.sheets import read_table, write_table
 
@@ -77,10 +76,7 @@ def take_in(path: str | Path, items: Sequence[Mapping[str, Any]], rater: str, se
 
 
 def _check(item: Mapping[str, Any], rater: str, seed: int) -> str:
-    """A digest of what this rater is shown, and to whom by which seed; without the systems' names, which are secret. With
-    an x before it, else Excel might read a number."""
-    shown = [item["answers"][system] for system in blind(item, rater, seed)]
-    return "x" + digest(json.dumps([seed, rater, item["question_id"], item["question"], *shown]))
+    return "x" + seen_by(item, rater, seed)  # else Excel might read a number
 
 
 def _wrong(rows: Sequence[tuple[int, Mapping[str, str]]], item: Mapping[str, Any] | None, rater: str, seed: int) \

@@ -77,6 +77,13 @@ def code(typed: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", typed).casefold().split())
 
 
+def seen_by(item: Mapping[str, Any], rater: str, seed: int) -> str:
+    """The digest of what this rater sees of an item; unlike ``fingerprint`` no system's name is in it, from which guessed
+    names could be checked."""
+    shown = [item["answers"][system] for system in blind(item, rater, seed)]
+    return digest(json.dumps([seed, rater, item["question_id"], item["question"], *shown]))
+
+
 def fingerprint(item: Mapping[str, Any]) -> str:
     """The digest of an item's answers, by system."""
     return digest(json.dumps(sorted(item["answers"].items())))

@@ -61,6 +61,8 @@ class Run:
     def record(self, stage: str, metrics: dict[str, Any], warnings: Sequence[str] = ()) -> None:
         """Write the stage's entry in ``manifest.json``, with what a reader of its result must know (``warnings``), then its
         ``metrics.json``; release the lock."""
+        if stage not in self._begun:
+            raise RuntimeError(f"{stage} is recorded already: run the notebook again from its top")
         folder = self.dir / stage
         lock, began = self._begun.pop(stage)
         entry = {"params": self.params.stage_blocks(stage), "files": _hashes(folder),

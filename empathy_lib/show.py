@@ -56,6 +56,20 @@ def completion(text: str, title: str = "", question: str = "", layers: Sequence[
                 f"<b>{_text(title)}</b>{asked}{body}</div>")
 
 
+def ci(figure: Mapping[str, Any] | None) -> str:
+    """A value with its 95 % interval; a dash where there is none to show."""
+    if figure is None or figure["value"] is None:
+        return "–"
+    return f"{figure['value']:.3f}" + (f" ({figure['ci95'][0]:.3f}–{figure['ci95'][1]:.3f})" if figure["ci95"] else "")
+
+
+def ledger(rows: Iterable[Mapping[str, Any]]) -> HTML:
+    """The rows of ``claims.ledger`` as a table."""
+    return table({"claim": row["claim"], "the paper": "–" if row["paper"] is None else f"{row['paper']:.3f}",
+                  "this run": "; ".join(f"{x['tokenizer'] or 'people'} {ci(x)}" for x in row["figures"]) or "–",
+                  "scale": row["scale"], "verdict": row["verdict"], "why": row["why"]} for row in rows)
+
+
 def interactive() -> bool:
     """Whether a person runs this notebook: papermill and nbconvert let nobody type."""
     from IPython import get_ipython

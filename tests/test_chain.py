@@ -77,7 +77,7 @@ def test_ranking_and_ledger(smoke_run):
     assert ranked["questions"] == 4 and set(ranked["summaries"]) == {"reward model (proxy)"}  # nobody has ranked, and no judge
     assert sum(x["win@1"]["value"] for x in ranked["summaries"]["reward model (proxy)"]["overall"]["systems"].values()) == pytest.approx(1)
     ledger = json.loads((smoke_run / "claims.json").read_text())
-    assert len(ledger) == 11 and all(row["verdict"] in VERDICTS and row["why"] for row in ledger)
+    assert len(ledger) == 10 and all(row["verdict"] in VERDICTS and row["why"] for row in ledger)
     assert [row["verdict"] for row in ledger if row["id"].startswith("win")] == [VERDICTS[2]] * 2
     assert ledger[0]["claim"] in (smoke_run / "report.html").read_text(encoding="utf-8")
 

@@ -34,10 +34,10 @@ def verdicts(run, said, people=None):
 
 def test_every_claim_has_a_row_and_the_demo_tells_no_figure(tmp_path):
     rows = claims.ledger(run_of(tmp_path), figures(), None)
-    assert len(rows) == 11 and {row["verdict"] for row in rows} <= set(claims.VERDICTS)
+    assert len(rows) == 10 and {row["verdict"] for row in rows} <= set(claims.VERDICTS)
     assert all(row["why"] and "demo model" in row["scale"] for row in rows)
     told = {row["id"] for row in rows if row["verdict"] != claims.VERDICTS[2]}
-    assert told == {"synergy", "rouge_falls", "bleu_rises", "meteor_rises"}  # directions; grpo_only has no run, nobody ranked
+    assert told == {"synergy", "rouge_falls", "bleu_rises", "meteor_rises"}  # directions; nobody ranked
 
 
 @pytest.mark.parametrize("difference, ends, synergy, falls", [
@@ -60,26 +60,51 @@ def test_a_figure_needs_the_papers_scale(tmp_path, rouge, overrides, questions, 
     assert said["rouge_with_coe"] == claims.VERDICTS[verdict]
 
 
+SYSTEMS = ["base", "base_coe", "sft", "grpo_only", "no_coe", "empathy_r1"]
+
+
+def answered(run, word="says"):
+    for name in SYSTEMS:
+        write_jsonl(run.dir / "06_evaluation" / "generations" / f"{name}.jsonl", [
+            {"question_id": f"q{i}", "question": "?", "answer": f"{name} {word} {i}"} for i in range(40)])
+    return claims.items(run)
+
+
+def rank(run, items, raters, first, kind="human"):
+    for rater in raters:
+        for item in items:
+            best = first(int(item["question_id"][1:]))
+            order = [best, *(name for name in SYSTEMS if name != best)]
+            ratings.add(run.dir / "ratings" / "ratings.jsonl",
+                        ratings.rate(item, "overall", rater, {name: place for place, name in enumerate(order, 1)}, kind))
+
+
 def test_only_people_are_people(tmp_path):
     run = run_of(tmp_path, "paper", 40_959, **PAPER)
-    systems = ["base", "base_coe", "sft", "grpo_only", "no_coe", "empathy_r1"]
-    items = [{"question_id": f"q{i}", "question": "?", "answers": {name: f"{name} {i}" for name in systems}} for i in range(40)]
-    write_jsonl(run.dir / "07_ranking" / "items.jsonl", items)
-    file = run.dir / "ratings" / "ratings.jsonl"
-
-    def rank(kind, first):
-        for i, item in enumerate(items):
-            order = [first(i), *(name for name in systems if name != first(i))]
-            ratings.add(file, ratings.rate(item, "overall", "r1", {name: place for place, name in enumerate(order, 1)}, kind))
-
-    rank("llm", lambda i: "empathy_r1")
+    items = answered(run)
+    rank(run, items, ["judge"], lambda i: "empathy_r1", "llm")
     assert claims.people(run) is None
-    rank("human", lambda i: "empathy_r1" if i < 18 else "sft")  # .45: the paper says .443 and .375
+    rank(run, items, ["r1"], lambda i: "empathy_r1" if i < 18 else "sft")  # .45: the paper says .443 and .375
+    assert {row["id"]: row["verdict"] for row in claims.write(run, figures())}["win_in_domain"] == claims.VERDICTS[2]  # one rater
+    rank(run, items, ["r2"], lambda i: "empathy_r1" if i < 18 else "sft")
     said = {row["id"]: row for row in claims.write(run, figures())}
     assert said["win_in_domain"]["figures"][0]["value"] == pytest.approx(0.45)
     assert said["win_in_domain"]["verdict"] == claims.VERDICTS[0]
-    assert (said["win_out_of_domain"]["verdict"], said["win_out_of_domain"]["why"]) == (claims.VERDICTS[2], "the test set is not PsyQA")
+    assert said["win_out_of_domain"]["verdict"] == claims.VERDICTS[2] and "trained on" in said["win_out_of_domain"]["why"]
     assert [row["id"] for row in json.loads((run.dir / "claims.json").read_text())] == list(said)
+    answered(run, "now says")
+    assert claims.people(run) is None  # nobody has ranked these
+
+
+@pytest.mark.parametrize("overrides, questions", [
+    ({"view.answer_chars": 50}, 40_959), ({"grpo.max_steps": 999}, 40_959), ({"dataset.source": "emollm:x.json"}, 40_959),
+    ({"dataset.source": "psyqa:x.json"}, 22_346), ({"language": "en"}, 40_959)])
+def test_what_is_not_the_papers_scale_tells_no_figure(tmp_path, overrides, questions):
+    run = run_of(tmp_path, "paper", questions, **PAPER | overrides)
+    rank(run, answered(run), ["r1", "r2"], lambda i: "empathy_r1" if i % 5 < 2 else "sft")
+    rows = {row["id"]: row for row in claims.write(run, figures(rouge=0.05))}
+    assert rows["win_in_domain"]["figures"] and all(rows[name]["verdict"] == claims.VERDICTS[2] for name in (
+        "win_in_domain", "win_out_of_domain", "rouge_with_coe"))
 
 
 @pytest.mark.parametrize("part", [{"coe.layers": []}, {"sft.epochs": 0}, {"grpo.max_steps": 0}])

@@ -224,3 +224,12 @@ def test_embedding_similarity_refuses_what_has_no_context(encoder):
     static = SentenceTransformer(modules=[StaticEmbedding(encoder.tokenizer, embedding_dim=4)], device="cpu")
     with pytest.raises(ValueError, match="StaticEmbedding has no contextual"):
         metrics.embedding_similarity(["好"], [["好"]], static)
+
+
+def test_distinct_by_question_is_the_jackknife():
+    values = metrics.distinct_by_question(["甲乙", "乙丙丙", "甲乙"], ["p", "q", "p"], "char")
+    whole, without_p, without_q = 3 / 7, 2 / 3, 2 / 4
+    p, q = 2 * whole - without_p, 2 * whole - without_q
+    shift = whole - (p + q) / 2
+    assert np.allclose(values, [p + shift, q + shift, p + shift]) and abs((values[0] + values[1]) / 2 - whole) < 1e-12
+    assert metrics.distinct_by_question(["", ""], ["p", "q"], "char").tolist() == [0, 0]
