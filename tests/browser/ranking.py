@@ -2,32 +2,16 @@
 
 import asyncio
 import random
-import socket
-import subprocess
-import sys
 from collections import Counter
 
-from conftest import wait_for
+from pages import CHROMIUM, Server
 
 from empathy_lib import ROOT
 from empathy_lib.ratings import DIMENSIONS, blind, read
 from empathy_lib.schema import read_jsonl, write_jsonl
 
-CHROMIUM, SEED = "/usr/bin/chromium", 42
+SEED = 42
 SYSTEMS = ("zqx-base", "zqx-prompted", "zqx-sft", "zqx-grpo", "zqx-plain", "zqx-whole")  # no other text has these
-# The page's server; every address it looks up or connects to beyond this machine is written to the file argv[4].
-SERVE = """
-import sys
-def audit(event, args):
-    outside = event in ("socket.connect", "socket.sendto") and isinstance(args[1], tuple) and args[1][0] != "127.0.0.1"
-    if outside or event == "socket.getaddrinfo" and args[0] not in ("127.0.0.1", "localhost", None):
-        open(sys.argv[4], "a").write(f"{event} {args}\\n")
-sys.addaudithook(audit)
-from empathy_lib.ranking_page import launch
-launch(sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[5]))
-"""
-
-
 def make_items(n, systems=3):
     """Bundled questions with bundled answers, some of them another question's, as those of so many systems."""
     questions = read_jsonl(ROOT / "empathy_lib/bundled/questions.jsonl")
@@ -36,30 +20,18 @@ def make_items(n, systems=3):
              "answers": dict(zip(SYSTEMS[:systems], texts[i * systems:]))} for i, question in enumerate(questions[:n])]
 
 
-class Ranking:
+class Ranking(Server):
     """A run with answers to rank, its server, and the file of ratings."""
 
     def __init__(self, folder, items, language="zh"):
-        self.folder, self.items, self.language, self.file = folder, items, language, folder / "ratings" / "ratings.jsonl"
+        self.items, self.file = items, folder / "ratings" / "ratings.jsonl"
         write_jsonl(folder / "07_ranking" / "items.jsonl", items)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.start()
+        self.code = f"from empathy_lib.ranking_page import launch; launch(folder, {{seed}}, {language!r}, port)"
+        super().__init__(folder, self.code.format(seed=SEED))
 
-    def start(self, seed=SEED):
-        command = [sys.executable, "-c", SERVE, self.folder, str(seed), self.language, self.folder / "outside", str(self.port)]
-        self.server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-        wait_for(self._answers, "the server", 60)
-
-    def stop(self):
-        self.server.kill()
-        self.server.wait()
-
-    def _answers(self):
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+    def reseed(self, seed):
+        """What it serves from its next start on."""
+        self.launch = self.code.format(seed=seed)
 
     def saved(self):
         """What the file holds: ``{(rater, question_id, dimension): (ranks, note)}``; how often each stands in it."""

@@ -1,28 +1,11 @@
 """What the tests of the review page do in the browser, and the server they do it to."""
 
-import socket
-import subprocess
-import sys
-
-from conftest import wait_for
+from pages import Server
 
 from empathy_lib import ROOT
 from empathy_lib.coe import FIELDS
 from empathy_lib.review import read
 from empathy_lib.schema import read_jsonl, write_jsonl
-
-
-# The page's server; every address it looks up or connects to beyond this machine is written to the file argv[3].
-SERVE = """
-import sys
-def audit(event, args):
-    outside = event in ("socket.connect", "socket.sendto") and isinstance(args[1], tuple) and args[1][0] != "127.0.0.1"
-    if outside or event == "socket.getaddrinfo" and args[0] not in ("127.0.0.1", "localhost", None):
-        open(sys.argv[3], "a").write(f"{event} {args}\\n")
-sys.addaudithook(audit)
-from empathy_lib.review_page import launch
-launch(sys.argv[1], int(sys.argv[2]))
-"""
 
 
 def make_chains(n):
@@ -34,29 +17,13 @@ def make_chains(n):
             for c in read_jsonl(ROOT / "empathy_lib/bundled/coe.jsonl")[:n]]
 
 
-class Review:
+class Review(Server):
     """A run with chains, its server, and the file of decisions."""
 
     def __init__(self, folder, chains):
-        self.folder, self.chains, self.file = folder, chains, folder / "review" / "decisions.jsonl"
+        self.chains, self.file = chains, folder / "review" / "decisions.jsonl"
         write_jsonl(folder / "02_coe" / "taught.jsonl", chains)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.start()
-
-    def start(self):
-        command = [sys.executable, "-c", SERVE, self.folder, str(self.port), self.folder / "outside"]
-        self.server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-        wait_for(self._answers, "the server", 60)
-
-    def stop(self):
-        self.server.kill()
-        self.server.wait()
-
-    def _answers(self):
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        super().__init__(folder, "from empathy_lib.review_page import launch; launch(folder, port)")
 
     def saved(self):
         """What the file holds, without times and digests."""
@@ -90,7 +57,7 @@ def showing(page, chain, label=""):
 
 def open_page(context, review, rater=None):
     page = context.new_page()
-    page.goto(f"http://127.0.0.1:{review.port}")
+    page.goto(review.url)
     expect(page, "#question", "Question")
     page.wait_for_function("document.body.dataset.chain")
     if rater:

@@ -6,6 +6,7 @@ import resource
 
 import pytest
 from conftest import wait_for
+from pages import CHROMIUM, serving
 from reviewing import Review, all_saved, box, expect, has, make_chains, open_page, press, showing
 
 from empathy_lib import ROOT
@@ -14,22 +15,12 @@ from empathy_lib.review import read
 from empathy_lib.schema import write_jsonl
 
 sync_api = pytest.importorskip("playwright.sync_api")
-CHROMIUM = "/usr/bin/chromium"
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not os.path.exists(CHROMIUM), reason=f"needs {CHROMIUM}")]
 
 
 @pytest.fixture
 def review(tmp_path):
-    started = []
-
-    def start(chains):
-        started.append(Review(tmp_path, chains))
-        return started[0]
-
-    yield start
-    for one in started:
-        one.stop()
-        assert not (tmp_path / "outside").exists(), (tmp_path / "outside").read_text()
+    yield from serving(tmp_path, Review)
 
 
 @pytest.fixture
