@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from empathy_lib.blocks import Endpoint
 from empathy_lib.schema import write_json
 
-FATAL = {401: "refuses the key in {key}", 402: "wants payment", 403: "refuses access for the key in {key}",
+FATAL = {401: "refuses the key in ${key}", 402: "wants payment", 403: "refuses access for the key in ${key}",
          404: "does not know the model or the path: see {block}.model and {block}.base_url"}
 REFUSED = (400, 403, 413, 422)  # once the endpoint has answered others, the fault of one letter: too long, or moderated
 

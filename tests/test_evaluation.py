@@ -22,7 +22,7 @@ def rows(samples=2, text="你很累，先睡一觉。", **more):
 
 def test_other_runs_are_taken_where_they_answered_the_same(tmp_path):
     p = load_params("params/smoke.yaml", {"outputs": str(tmp_path), "evaluation.samples_per_question": 2, "evaluation.others": {
-        "no_coe": "plain", "grpo_only": "gone", "short": "short", "warm": "warm"}})
+        "no_coe": "plain", "grpo_only": "gone", "short": "short", "warm": "warm", "viewed": "viewed"}})
 
     def make(run, said, temperature=p.evaluation.temperature, **more):
         folder = tmp_path / run / "06_evaluation"
