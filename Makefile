@@ -15,7 +15,7 @@ SNAKEMAKE = snakemake --cores all --config params=$(PARAMS) overrides='$(OVERRID
 .PHONY: demo setup test test-full lab review rank clean
 
 demo: setup
-	@echo "The whole chain with $(PARAMS): dataset, chains of empathy, SFT, reward model, GRPO, evaluation."
+	@echo "The whole chain with $(PARAMS): dataset, chains of empathy, SFT, reward model, GRPO, evaluation, ranking."
 	@if [ -n "$$(ls .snakemake/locks 2>/dev/null)" ]; then $(SNAKEMAKE) --unlock --quiet all; fi
 	$(SNAKEMAKE) --rerun-incomplete --quiet host rules reason
 	@python -c 'import json, sys; from empathy_lib.params import load_params; \

@@ -13,14 +13,14 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from empathy_lib import BUNDLED, ranking, ratings
+from empathy_lib import BUNDLED, ROOT, ranking, ratings
 from empathy_lib.dataset import PAPER_COUNTS, as_list
 from empathy_lib.evaluation import SYSTEMS
+from empathy_lib.params import load_params
 from empathy_lib.run import Run
 from empathy_lib.schema import read_jsonl, write_json
 
 VERDICTS = ("agrees", "disagrees", "cannot be told at this scale")
-PAPER_BASE = "Qwen/Qwen3-8B"
 NO_WORDS = {"zh": ("ascii",), "en": ()}  # tokenizers that are shown, but whose tokens are no words of the language
 
 
@@ -67,8 +67,10 @@ def scale(run: Run) -> dict[str, Any]:
     own = p.language == "zh" and "bundled" not in sources and not any(":" in name for name in sources)
     test_set = "Empathy-QA" if own and 0.9 < n / PAPER_COUNTS["questions"] < 1.1 else None
     base = "a demo model trained in the run" if p.policy.model == "demo" else p.policy.model
-    there = p.policy.model == PAPER_BASE and not any(p.view.model_dump().values()) and p.grpo.max_steps >= 1000
-    return {"paper": there, "test_set": test_set, "whole": p.whole,
+    paper = load_params(ROOT / "params" / "paper.yaml")
+    there = (p.policy.model, p.view) == (paper.policy.model, paper.view) and p.grpo.max_steps >= paper.grpo.max_steps
+    return {"paper": there, "needs": f"{paper.policy.model}, whole texts, {paper.grpo.max_steps:,} GRPO steps",
+            "test_set": test_set, "whole": p.whole,
             "text": f"{base}, {n:,} questions ({test_set or ', '.join(Path(name.partition(':')[0]).name for name in sources)}), "
                     f"{'short' if any(p.view.model_dump().values()) else 'whole'} texts, {p.grpo.max_steps} GRPO steps, seed {p.seed}"}
 
@@ -109,7 +111,7 @@ def _verdict(claim: Mapping[str, Any], own: list[dict[str, Any]], where: Mapping
     if claim.get("test_set") == "PsyQA":
         return unknown, "a run of this kit is tested on the data that it is trained on"
     if not where["paper"]:
-        return unknown, f"not the paper's scale: {PAPER_BASE}, whole texts, 1,000 GRPO steps"
+        return unknown, f"not the paper's scale: {where['needs']}"
     if where["test_set"] != "Empathy-QA":
         return unknown, "the test set is not Empathy-QA"
     if people and claim["score"].startswith("win@") and (people["n"]["systems"] != 6 or people["n"]["raters"] < 2):

@@ -32,7 +32,8 @@ def systems(params: Params, run_folder: Path) -> dict[str, str | Path]:
 def answer_questions(model_folder: str | Path, questions: Sequence[Question], file: Path, params: Params, samples: int | None = None,
                      temperature: float | None = None, plain: bool = False) -> list[dict[str, Any]]:
     """Sample completions for the questions (as ``params.evaluation`` says, where not given) and keep them in ``file``; a
-    finished file is read, not made again, and an interrupted one goes on after its last batch. Of a ``plain`` one the whole completion is the answer, and ``valid`` is None."""
+    finished file is read, not made again, and an interrupted one goes on after its last batch. Of a
+    ``plain`` one the whole completion is the answer, and ``valid`` is None."""
     if file.exists():
         return read_jsonl(file)
     e = params.evaluation

@@ -118,9 +118,11 @@ def generate(model: Any, tokenizer: Any, prompts: Sequence[str], *, temperature:
     completions = []
     for _, line in read_lines(kept) if kept and kept.exists() else ():
         try:
-            completions += json.loads(line)
+            said = json.loads(line)
         except ValueError:  # the process died while it wrote this one
-            break
+            continue
+        if [asked for asked, _ in said] == list(prompts[len(completions):len(completions) + batch_size]):  # else of other params
+            completions += [text for _, text in said]
     starts = range(len(completions), len(prompts), batch_size)
     for start in tqdm(starts, desc=what, unit="batch", initial=len(completions) // batch_size, total=-(-len(prompts) // batch_size)):
         set_seed(seed + start)
@@ -130,7 +132,7 @@ def generate(model: Any, tokenizer: Any, prompts: Sequence[str], *, temperature:
         said = tokenizer.batch_decode(out[:, batch.input_ids.shape[1]:], skip_special_tokens=True)
         completions += said
         if kept:
-            append_line(kept, json.dumps(said, ensure_ascii=False).encode())
+            append_line(kept, json.dumps(list(zip(prompts[start:], said)), ensure_ascii=False).encode())
     return completions
 
 

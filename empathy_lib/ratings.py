@@ -15,10 +15,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, PositiveInt, StringConstraints, ValidationError, field_validator
+from pydantic import BaseModel, Field, PositiveInt, StringConstraints, field_validator
 
+from empathy_lib import schema
 from empathy_lib.review import digest, plain
-from empathy_lib.schema import append_line, explain, read_lines
+from empathy_lib.schema import append_line
 
 DIMENSIONS = ("fluency", "identification", "comforting", "suggestion", "overall")
 KINDS = ("human", "llm", "reward_model")  # all but the first are proxies and never called human
@@ -117,12 +118,7 @@ def add_new(file: str | Path, ratings: Iterable[dict[str, Any]]) -> int:
 def read(file: str | Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The latest rating of each rater on each question and dimension, in the order made, and the unreadable lines as
     ``{"line", "reason"}``. No file: no ratings."""
-    ratings, unreadable = [], []
-    for number, line in read_lines(file) if Path(file).exists() else ():
-        try:
-            ratings.append(Rating.model_validate_json(line).model_dump())
-        except ValidationError as error:
-            unreadable.append({"line": number, "reason": explain(error, "rating")})
+    ratings, unreadable = schema.read_valid(file, Rating, "rating")
     return latest(ratings), unreadable
 
 
@@ -133,12 +129,7 @@ def timeless(rating: Mapping[str, Any]) -> str:
 
 def latest(ratings: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Of each rater's ratings of a question on a dimension the last, in the order made."""
-    last: dict[tuple[str, ...], dict[str, Any]] = {}
-    for rating in ratings:
-        key = rating["question_id"], rating["dimension"], rating["kind"], rating["rater"]
-        last.pop(key, None)
-        last[key] = rating
-    return list(last.values())
+    return schema.latest(ratings, "question_id", "dimension", "kind", "rater")
 
 
 def fresh(items: Sequence[Mapping[str, Any]], ratings: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

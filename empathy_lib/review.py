@@ -14,10 +14,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
+from empathy_lib import schema
 from empathy_lib.coe import FIELDS, check
-from empathy_lib.schema import append_line, explain, read_lines
+from empathy_lib.schema import append_line
 
 DECISIONS = ("accept", "edit", "reject")
 
@@ -75,23 +76,13 @@ def add(file: str | Path, decision: dict[str, Any]) -> None:
 def read(file: str | Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The latest decision of each rater on each part, in the order made, and the unreadable lines as
     ``{"line", "reason"}``. No file: no decisions."""
-    decisions, unreadable = [], []
-    for number, line in read_lines(file) if Path(file).exists() else ():
-        try:
-            decisions.append(Decision.model_validate_json(line).model_dump())
-        except ValidationError as error:
-            unreadable.append({"line": number, "reason": explain(error, "decision")})
+    decisions, unreadable = schema.read_valid(file, Decision, "decision")
     return latest(decisions), unreadable
 
 
 def latest(decisions: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Of each rater's decisions on a part the last, in the order made."""
-    last = {}
-    for decision in decisions:
-        key = decision["question_id"], decision["part"], decision["rater"]
-        last.pop(key, None)
-        last[key] = decision
-    return list(last.values())
+    return schema.latest(decisions, "question_id", "part", "rater")
 
 
 def parts(chain: dict[str, Any]) -> list[str]:

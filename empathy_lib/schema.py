@@ -83,6 +83,28 @@ def explain(error: ValidationError, whole: str = "line") -> str:
     return "; ".join(f"{'.'.join(map(str, e['loc'])) or whole}: {e['msg']}" for e in error.errors())
 
 
+def read_valid(path: str | Path, model: type[BaseModel], whole: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The records of a file that people's decisions were appended to, and the unreadable lines as ``{"line", "reason"}``
+    (``whole`` as in ``explain``). No file: no records."""
+    records, unreadable = [], []
+    for number, line in read_lines(path) if Path(path).exists() else ():
+        try:
+            records.append(model.model_validate_json(line).model_dump())
+        except ValidationError as error:
+            unreadable.append({"line": number, "reason": explain(error, whole)})
+    return records, unreadable
+
+
+def latest(records: Iterable[dict[str, Any]], *keys: str) -> list[dict[str, Any]]:
+    """Of the records that agree in these keys the last one, in the order made."""
+    last: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for record in records:
+        key = tuple(record[name] for name in keys)
+        last.pop(key, None)
+        last[key] = record
+    return list(last.values())
+
+
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     """All records of a JSON Lines file the kit wrote itself."""
     return [json.loads(line) for _, line in read_lines(path)]

@@ -113,7 +113,12 @@ def test_an_interrupted_answering_goes_on(tmp_path, monkeypatch):
     assert (tmp_path / "a.part").exists() and not (tmp_path / "a.jsonl").exists()
     with open(tmp_path / "a.part", "a") as file:
         file.write('["half a li')  # as a power cut leaves it
+    kept = (tmp_path / "a.part").read_bytes()
     Model.dies, Model.asked = None, 0
     said = evaluation.answer_questions("m", QUESTIONS, tmp_path / "a.jsonl", p)
     assert Model.asked == 2 and [f.name for f in tmp_path.iterdir()] == ["a.jsonl"]
     assert said == evaluation.answer_questions("m", QUESTIONS, tmp_path / "b.jsonl", p) and len({row["completion"] for row in said}) == 6
+    (tmp_path / "c.part").write_bytes(kept)
+    Model.asked = 0
+    evaluation.answer_questions("m", QUESTIONS[::-1], tmp_path / "c.jsonl", p)
+    assert Model.asked == 3  # what was kept belongs to other questions
