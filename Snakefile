@@ -1,18 +1,23 @@
-"""The notebooks as a graph over outputs/<run>/: `snakemake --cores all --config params=params/paper.yaml`.
+"""The notebooks as a graph over outputs/<run>/: `snakemake --cores all --config params=params/paper.yaml`; and the sweep of
+notebook 08 over outputs/<run>-<overlay>/: `snakemake --cores all ablations --config params=params/ablation.yaml`, where stages
+that agree are made once (sweep.py).
 
 Only each stage's metrics.json is a declared output, because Snakemake deletes the outputs of a killed job and the
 checkpoints beside it must live. A rule carries its stage's resolved parameters, so an edit under `grpo` reruns from 05 on.
 """
 
 import json
+import shlex
+import sys
+from pathlib import Path
 
 import yaml
 
-from empathy_lib import BUNDLED, ROOT
-from empathy_lib.dataset import as_list
-from empathy_lib.params import STAGES, load_params
+from empathy_lib import BUNDLED, ROOT, sweep
+from empathy_lib.dataset import all_sources
+from empathy_lib.params import CHAIN, STAGES, load_params
 from empathy_lib.run import other_systems
-from empathy_lib.sources import located
+from empathy_lib.sources import SourceError, located
 
 PARAMS = config.get("params", "params/demo.yaml")
 
@@ -23,37 +28,78 @@ def typed(value):  # --config hands every value on as text
 
 
 OVERRIDES = typed(config.get("overrides", {}))
-p = load_params(PARAMS, OVERRIDES)
-RUN = f"{p.outputs}/{p.run}"
-NOTEBOOKS = {"01_dataset": "01_build_dataset", "02_coe": "02_generate_coe", "03_sft": "03_sft",
-             "04_reward_model": "04_reward_model", "05_grpo": "05_grpo", "06_evaluation": "06_evaluate", "07_ranking": "07_rank_blind"}
-PROMPTS = {name: str(BUNDLED / "prompts" / f"{name}_{p.language}.yaml") for name in ("teacher", "policy")}
-RATINGS = [str(path) for path in [ROOT / RUN / "ratings" / "ratings.jsonl"] if path.exists()]
-DATA = {"01_dataset": [str(located(name)[1]) for name in as_list(p.dataset.source)], 
-        "02_coe": [str(BUNDLED / "coe.jsonl"), str(BUNDLED / "questions.jsonl"), PROMPTS["teacher"],
-                   *(str(path) for path in [ROOT / RUN / "review" / "decisions.jsonl"] if path.exists())],
-        "04_reward_model": [PROMPTS["policy"], str(BUNDLED / "negatives.jsonl"), str(BUNDLED / "probes.yaml")],
-        **{stage: [PROMPTS["policy"]] for stage in ("03_sft", "05_grpo")},
-        "06_evaluation": [PROMPTS["policy"], *map(str, other_systems(p).values()), *RATINGS], "07_ranking": RATINGS}
-INJECTED = json.dumps({"params": PARAMS, "overrides": OVERRIDES})
+FULL = load_params(PARAMS, OVERRIDES)
+RUN = f"{FULL.outputs}/{FULL.run}"
+ROWS = sweep.rows(PARAMS, OVERRIDES, config["overlays"].split(",") if "overlays" in config else None,
+                  int(config["seeds"]) if "seeds" in config else None)
+OWNERS = sweep.owners({run: row.params for run, row in ROWS.items()})
+NOTEBOOKS = {path.stem[:2]: path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+COMMANDS = {}  # by rule; no parameter of the rule, or other overrides would make every stage again
+
+
+def data(stage, p):
+    """The files that a stage reads beside the stages before it. A source that is not there: the notebook says so."""
+    policy, ratings = BUNDLED / "prompts" / f"policy_{p.language}.yaml", ROOT / p.outputs / p.run / "ratings" / "ratings.jsonl"
+    if stage == "01_dataset":
+        return [str(path) for path in map(file_of, all_sources(p.dataset)) if path]
+    there = {"02_coe": [BUNDLED / "coe.jsonl", BUNDLED / "questions.jsonl", BUNDLED / "prompts" / f"teacher_{p.language}.yaml",
+                        ROOT / p.outputs / p.run / "review" / "decisions.jsonl"],
+             "04_reward_model": [policy, BUNDLED / "negatives.jsonl", BUNDLED / "probes.yaml"],
+             "06_evaluation": [policy, *other_systems(p).values(), ratings], "07_ranking": [ratings]}
+    return [str(path) for path in there.get(stage, [policy]) if path.exists()]
+
+
+def file_of(source):
+    try:
+        return located(source)[1]
+    except SourceError:
+        return None
+
+
+def execute(stage, run, overrides):
+    """Papermill on the stage's notebook, with what the run takes from others linked first."""
+    taken = {other: OWNERS[run, other] for other in STAGES[stage][1] if OWNERS.get((run, other), run) != run}
+    code = f"from empathy_lib.sweep import link; link({FULL.outputs!r}, {run!r}, {taken!r})"
+    name, folder = NOTEBOOKS[stage[:2]], f"{FULL.outputs}/{run}"
+    injected = json.dumps({"params": PARAMS, "overrides": overrides})
+    return "; ".join([f'echo "── {stage}: notebooks/{name}.ipynb → {folder}/{stage}/"', f'mkdir -p "{folder}/notebooks"',
+                      *([f'python -c "{code}"'] if taken else []), shlex.join(
+                          ["papermill", "--log-level", "WARNING", "--stdout-file", "-", f"notebooks/{name}.ipynb",
+                           f"{folder}/notebooks/{name}.ipynb", "-y", injected])])
+
+
+COMMANDS["ablations"] = execute("08_ablations", FULL.run, OVERRIDES) if "08" in NOTEBOOKS else "true"
 
 
 rule all:
-    input: f"{RUN}/report.html", [f"{RUN}/{stage}/metrics.json" for stage in STAGES]  # so that a missing one is made again
+    input: f"{RUN}/report.html", [f"{RUN}/{stage}/metrics.json" for stage in CHAIN]  # so that a missing one is made again
 
 
-for stage, (blocks, needs) in STAGES.items():
-    rule:
-        name: stage
-        input:
-            DATA.get(stage, []), [f"{RUN}/{other}/metrics.json" for other in needs],
-            notebook=f"notebooks/{NOTEBOOKS[stage]}.ipynb",
-        output: f"{RUN}/{stage}/metrics.json"
-        threads: workflow.cores  # one stage at a time, with the threads it has outside Snakemake, or sums would round otherwise
-        params: executed=f"{RUN}/notebooks/{NOTEBOOKS[stage]}.ipynb", block=p.stage_blocks(stage)
-        shell:
-            "echo '── {rule}: {input.notebook} → {RUN}/{rule}/'; mkdir -p {RUN}/notebooks; "
-            "papermill --log-level WARNING --stdout-file - {input.notebook} {params.executed} -y {INJECTED:q}"
+for run, row in ROWS.items():
+    for stage in CHAIN if run == FULL.run else sweep.MADE:
+        if OWNERS.get((run, stage), run) != run:
+            continue
+        place = ROOT / FULL.outputs / run / stage
+        if place.is_symlink():  # from a sweep in which another run made it: Snakemake would delete that one's metrics.json
+            place.unlink()
+        job = stage if run == FULL.run else f"{stage}_{run}"
+        COMMANDS[job] = execute(stage, run, OVERRIDES if run == FULL.run else row.overrides)
+        rule:
+            name: job
+            input:
+                data(stage, row.params),
+                [f"{FULL.outputs}/{OWNERS.get((run, other), run)}/{other}/metrics.json" for other in STAGES[stage][1]],
+                notebook=f"notebooks/{NOTEBOOKS[stage[:2]]}.ipynb",
+            output: f"{FULL.outputs}/{run}/{stage}/metrics.json"
+            threads: workflow.cores  # one stage at a time, with the threads it has outside Snakemake, or sums would round otherwise
+            params: block=row.params.stage_blocks(stage)
+            shell: "{COMMANDS[" + job + "]}"
+
+
+rule ablations:
+    input: [f"{FULL.outputs}/{OWNERS[run, sweep.LAST]}/{sweep.LAST}/metrics.json" for run in ROWS], notebook="notebooks/08_ablations.ipynb"
+    output: f"{RUN}/08_ablations/metrics.json"
+    shell: "{COMMANDS[ablations]}"
 
 
 rule report:

@@ -50,6 +50,7 @@ class DemoModel(Block):
 
 class Dataset(Block):
     source: str | list[str] = P("'bundled', a file in our schema, '<adapter>:<file>' (see sources.py); or a list")
+    test_source: str | list[str] | None = P("the same, to test on; then ``source``'s own test questions are left out (null: its own)")
     min_answer_chars: int = P("shorter answers are dropped", "chars", ge=0)
     dev_fraction: Fraction = P("share of questions held out for choosing (where the source has no split)")
     test_fraction: Fraction = P("share of questions held out for the final figures (likewise)")
@@ -117,6 +118,8 @@ class Grpo(Block):
     epsilon: Rate = P("clip range of the probability ratio (Eq. 2)")
     temperature: float = P("sampling temperature of the rollouts", gt=0)
     max_completion_tokens: PositiveInt = P("longest completion sampled", "tokens")
+    scale_rewards: Literal["group", "none"] = P("divide a group's advantages by its standard deviation (Eq. 1), or not")
+    format: Literal["strict", "soft"] = P("r_format: 1 for a well-formed chain, or the share of the tags in their places")
     reward: Literal["additive", "gated"] = P("r_format + r_answer, or the answer counts only if the format holds")
     answer: Literal["binary", "soft"] = P("r_answer above T (Eq. 6): 1, or the cosine itself")
     threshold: float | Literal["auto"] = P(
@@ -131,6 +134,7 @@ class Evaluation(Block):
     temperature: float = P("sampling temperature", gt=0)
     batch_size: PositiveInt = P("completions generated at once")
     max_completion_tokens: PositiveInt = P("longest completion", "tokens")
+    systems: list[Literal["base", "base_coe", "sft", "empathy_r1"]] = P("this run's own systems that are scored")
     others: dict[str, str] = P("systems of other runs: name here, and the run; one that is not there is left out")
     encoder: str | None = P("SentenceTransformer for the similarity of embeddings (null: not computed)")
 

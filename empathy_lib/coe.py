@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from rapidfuzz.distance import LCSseq
+
 LAYERS = ("L1", "L2", "L3", "L4")
 FIELDS = (*LAYERS, "answer")
 
@@ -82,6 +84,17 @@ def parse(text: str, layers: Sequence[str] = LAYERS) -> CoE:
     return CoE(**parts)
 
 
+def format_share(text: str, layers: Sequence[str] = LAYERS) -> float:
+    """The share of the tags that stand in their places, in [0, 1] (ours): the longest common subsequence of the tags found and
+    those wanted, over the longer of the two. 1 for a well-formed chain alone: where all tags stand but a part is empty, or
+    text lies outside, one tag counts as missing."""
+    if is_valid(text, layers):
+        return 1.0
+    wanted = tags(tuple(layers))
+    share = LCSseq.normalized_similarity(_TAG.findall(text), wanted)
+    return min(share, 1 - 1 / len(wanted))
+
+
 def answer_of(text: str, layers: Sequence[str] = LAYERS) -> str:
     """The answer of a well-formed chain, else the empty string: only this is scored in evaluation."""
     try:
@@ -106,6 +119,8 @@ def text_of(completion: str | list[dict[str, str]]) -> str:
     return completion if isinstance(completion, str) else completion[-1]["content"]
 
 
-def format_reward(completions: list[Any], *, layers: Sequence[str] = LAYERS, **kwargs: Any) -> list[float]:
-    """r_format in {0, 1}: 1 where the whole completion is a well-formed chain (TRL reward signature)."""
-    return [float(is_valid(text_of(completion), layers)) for completion in completions]
+def format_reward(completions: list[Any], *, layers: Sequence[str] = LAYERS, soft: bool = False, **kwargs: Any) -> list[float]:
+    """r_format in {0, 1}: 1 where the whole completion is a well-formed chain (TRL reward signature); ``soft``: the share of
+    its tags in their places, in [0, 1]."""
+    judged = format_share if soft else is_valid
+    return [float(judged(text_of(completion), layers)) for completion in completions]

@@ -24,8 +24,8 @@ class DatasetError(ValueError):
 
 
 class Built(NamedTuple):
-    """``splits`` by name; ``rejected`` with reasons; ``aside``: questions without an answer (``unanswered``) and
-    training questions about a crisis (``crisis``); ``examples`` of anonymised texts, each span shown as its type and
+    """``splits`` by name; ``rejected`` with reasons; ``aside``: questions without an answer (``unanswered``), training
+    questions about a crisis (``crisis``) and those that a ``test_source`` leaves without use (``not_used``); ``examples`` of anonymised texts, each span shown as its type and
     length; ``figures`` for the record."""
     splits: dict[str, list[Question]]
     rejected: list[dict[str, Any]]
@@ -39,12 +39,21 @@ def as_list(source: str | list[str]) -> list[str]:
     return [source] if isinstance(source, str) else source
 
 
+def all_sources(params: Dataset) -> list[str]:
+    """The names of ``source``, then those of ``test_source``."""
+    return as_list(params.source) + as_list(params.test_source or [])
+
+
 def build(params: Dataset, language: str, seed: int) -> Built:
     """The data set of ``params.source``; DatasetError where a source cannot be read, a split is empty, or texts of one
     split occur in another. The same sources, parameters and seed give the same result."""
     read = _read(params)
-    questions = _marked(list(read.kept.values())[:params.max_questions], params, language)
-    splits = _split(questions, params, seed)
+    kept = list(read.kept.values())
+    own, other = kept[:read.own][:params.max_questions], kept[read.own:][:params.max_questions]
+    questions = _marked(own + [q.model_copy(update={"split": "test"}) for q in other], params, language)
+    splits, not_used = _split(questions, params, seed), []
+    if params.test_source:
+        splits, not_used = _test_on({q.question_id for q in other}, splits)
     try:
         n_clusters = duplicates.check_leakage(splits)
     except duplicates.LeakageError as error:
@@ -58,7 +67,8 @@ def build(params: Dataset, language: str, seed: int) -> Built:
             f"{len(questions)} questions survive of {read.funnel['records read']} records in {params.source}, and none "
             f"is left for {', '.join(missing)}: {'; '.join(f'{n} × {why}' for why, n in common) or 'nothing rejected'}. "
             "See rejected.jsonl, lower dataset.min_answer_chars or raise the fractions")
-    aside = {"unanswered": read.unanswered, "crisis": [q.model_dump(exclude_none=True) for q in crisis]}
+    aside = {"unanswered": read.unanswered, "crisis": [q.model_dump(exclude_none=True) for q in crisis],
+             "not_used": [q.model_dump(exclude_none=True) for q in not_used]}
     answers, sizes = [a for q in questions for a in q.answers], Counter(q.cluster for q in questions).values()
     figures = {
         "funnel": dict(read.funnel) | {"questions kept": len(questions), "answers kept": len(answers)},
@@ -75,11 +85,11 @@ def build(params: Dataset, language: str, seed: int) -> Built:
 
 
 def _read(params: Dataset) -> SimpleNamespace:
-    """All sources, cleaned, filtered and anonymised: ``kept`` (by id), ``rejected``, ``unanswered``, ``examples`` and
-    the counts ``funnel`` and ``found``."""
-    result = SimpleNamespace(kept={}, rejected=[], unanswered=[], examples=[], funnel=Counter(), found=Counter(), seen=set())
+    """All sources, cleaned, filtered and anonymised: ``kept`` (by id; the first ``own`` of them are not of ``test_source``),
+    ``rejected``, ``unanswered``, ``examples`` and the counts ``funnel`` and ``found``."""
+    result = SimpleNamespace(kept={}, own=0, rejected=[], unanswered=[], examples=[], funnel=Counter(), found=Counter(), seen=set())
     with Pool() as pool:  # texts are treated on all cores; begun before anything is read, so that the workers stay small
-        for name in as_list(params.source):
+        for number, name in enumerate(all_sources(params), 1):
             try:
                 read = sources.read(name)
             except sources.SourceError as error:
@@ -98,6 +108,8 @@ def _read(params: Dataset) -> SimpleNamespace:
                 _keep(question, [next(treated) for _ in range(1 + len(question.answers))], params.min_answer_chars, result)
                 if bar.n % 100 == 0:
                     bar.set_postfix(kept=len(result.kept), rejected=len(result.rejected), refresh=False)
+            if number == len(as_list(params.source)):
+                result.own = len(result.kept)
     return result
 
 
@@ -193,3 +205,12 @@ def _split(questions: Sequence[Question], params: Dataset, seed: int) -> dict[st
             room[name] -= len(rows)
             splits[name] += [q.model_copy(update={"split": name}) for q in rows]
     return splits
+
+
+def _test_on(tested: set[str], splits: dict[str, list[Question]]) -> tuple[dict[str, list[Question]], list[Question]]:
+    """The splits with only the ``tested`` questions in test, and what that leaves without use: the other test questions, and
+    those to train on that nearly repeat a tested one."""
+    near = {q.cluster for q in splits["test"] if q.question_id in tested}
+    keep = {name: [q for q in rows if (q.question_id in tested if name == "test" else q.cluster not in near)] for name, rows in splits.items()}
+    kept = {q.question_id for rows in keep.values() for q in rows}
+    return keep, [q for rows in splits.values() for q in rows if q.question_id not in kept]

@@ -24,9 +24,10 @@ NGRAM = 8  # characters: long enough that Chinese texts rarely share so many by 
 
 
 def systems(params: Params, run_folder: Path) -> dict[str, str | Path]:
-    """The model of each system that this run holds itself."""
+    """The model of each of the run's own systems that is scored (``evaluation.systems``)."""
     base = policy.base(params, run_folder)
-    return {"base": base, "base_coe": base, "sft": run_folder / "03_sft" / "model", "empathy_r1": run_folder / "05_grpo" / "model"}
+    models = {"base": base, "base_coe": base, "sft": run_folder / "03_sft" / "model", "empathy_r1": run_folder / "05_grpo" / "model"}
+    return {name: models[name] for name in params.evaluation.systems}
 
 
 def answer_questions(model_folder: str | Path, questions: Sequence[Question], file: Path, params: Params, samples: int | None = None,

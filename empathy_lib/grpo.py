@@ -24,7 +24,7 @@ def arguments(params: Params, folder: Path) -> Any:
     g = params.grpo
     return GRPOConfig(
         **policy.trainer_arguments(params, folder, g), max_steps=g.max_steps, save_steps=g.save_steps, beta=g.beta,
-        epsilon=g.epsilon, loss_type="grpo", use_bias_correction_kl=False, scale_rewards="group", num_iterations=1,
+        epsilon=g.epsilon, loss_type="grpo", use_bias_correction_kl=False, scale_rewards=g.scale_rewards, num_iterations=1,
         num_generations=g.num_generations, temperature=g.temperature, max_completion_length=g.max_completion_tokens,
         gradient_checkpointing=params.policy.gradient_checkpointing, lr_scheduler_type="constant",
         gradient_accumulation_steps=g.gradient_accumulation, log_completions=True, num_completions_to_print=0,

@@ -25,7 +25,9 @@ STAGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "05_grpo": (("seed", "language", "policy", "view", "coe.layers", "grpo"), ("01_dataset", "03_sft", "04_reward_model")),
     "06_evaluation": (("seed", "language", "policy", "view", "coe.layers", "evaluation"),
                       ("01_dataset", "02_coe", "03_sft", "04_reward_model", "05_grpo")),
-    "07_ranking": (("seed", "language", "view", "ranking", "judge"), ("04_reward_model", "06_evaluation"))}
+    "07_ranking": (("seed", "language", "view", "ranking", "judge"), ("04_reward_model", "06_evaluation")),
+    "08_ablations": (("language",), ("06_evaluation",))}  # of many runs: see sweep.py
+CHAIN = tuple(STAGES)[:-1]  # the stages of a single run
 
 
 class ParamsError(ValueError):
@@ -65,6 +67,8 @@ class Params(Block):
             "reward_model.negatives: at least one kind needs a weight above 0": not any(self.reward_model.negatives.values()),
             f"coe.model: the teacher '{c.teacher}' needs one": c.teacher != "bundled" and not c.model,
             "coe.base_url: the teacher 'openai' needs one": c.teacher == "openai" and not c.base_url,
+            "evaluation.systems: each at most once, and empathy_r1 among them":
+                "empathy_r1" not in (own := self.evaluation.systems) or len(own) > len(set(own)),
             "evaluation.others: base, base_coe, sft and empathy_r1 are this run's own":
                 {"base", "base_coe", "sft", "empathy_r1"} & set(self.evaluation.others),
             "judge: needs base_url and model (null: no judge)": j and not (j.base_url and j.model),

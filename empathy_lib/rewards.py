@@ -32,6 +32,6 @@ def reward_functions(encoder: Any, threshold: float, params: Params) -> list[Rew
     grpo, layers = params.grpo, params.coe.layers
 
     def format_reward(completions: list[Any], **kwargs: Any) -> list[float]:
-        return coe.format_reward(completions, layers=layers)
+        return coe.format_reward(completions, layers=layers, soft=grpo.format == "soft")
 
     return [format_reward, answer_reward(encoder, threshold, grpo.reward == "gated", grpo.answer == "soft", layers)]

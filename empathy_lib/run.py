@@ -6,8 +6,10 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -44,10 +46,12 @@ class Run:
                 raise StageMissing(f"{stage} needs the results of {other}, and {self.dir / other / 'metrics.json'} "
                                    f"is not there: run notebooks/{other[:2]}_*.ipynb with the same params first")
         self.dir.mkdir(parents=True, exist_ok=True)
-        if stage not in self._begun:
-            self._begun[stage] = (_lock(self.dir / f".{stage}.lock", stage), time.time())
         folder, fingerprint = self.dir / stage, self._fingerprint(stage)
+        if stage not in self._begun:  # of a linked folder (``sweep``), the lock is its owner's
+            self._begun[stage] = (_lock(folder.resolve().with_name(f".{stage}.lock"), stage), time.time())
         mark = folder / ".fingerprint"
+        if folder.is_symlink() and not (mark.exists() and mark.read_text() == fingerprint):
+            folder.unlink()
         if folder.exists() and any(folder.iterdir()) and not (mark.exists() and mark.read_text() == fingerprint):
             old = self.dir / ".superseded" / stage
             shutil.rmtree(old, ignore_errors=True)
@@ -66,7 +70,7 @@ class Run:
         folder = self.dir / stage
         lock, began = self._begun.pop(stage)
         entry = {"params": self.params.stage_blocks(stage), "files": _hashes(folder),
-                 "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "seconds": round(time.time() - began, 1),
+                 "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "seconds": round(time.time() - began, 1), "peak_mb": _peak(),
                  "warnings": list(warnings)}
         with FileLock(self.dir / ".manifest.lock"):  # stages that run side by side take turns
             manifest = self._manifest() | environment()
@@ -150,6 +154,14 @@ def _lock(path: Path, stage: str) -> FileLock:
             patience = 60
     write_atomic(holder, f"process {os.getpid()} on {platform.node()} since {time.strftime('%H:%M:%S')}")
     return lock
+
+
+def _peak() -> dict[str, int]:
+    """The most memory that this process has held, and torch on a GPU, in MB."""
+    peak = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+    if (torch := sys.modules.get("torch")) and torch.cuda.is_available():
+        peak["gpu"] = torch.cuda.max_memory_allocated() // 2**20
+    return peak
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -90,7 +90,7 @@ def test_only_people_are_people(tmp_path):
     said = {row["id"]: row for row in claims.write(run, figures())}
     assert said["win_in_domain"]["figures"][0]["value"] == pytest.approx(0.45)
     assert said["win_in_domain"]["verdict"] == claims.VERDICTS[0]
-    assert said["win_out_of_domain"]["verdict"] == claims.VERDICTS[2] and "trained on" in said["win_out_of_domain"]["why"]
+    assert said["win_out_of_domain"]["verdict"] == claims.VERDICTS[2] and "is not PsyQA" in said["win_out_of_domain"]["why"]
     assert [row["id"] for row in json.loads((run.dir / "claims.json").read_text())] == list(said)
     answered(run, "now says")
     assert claims.people(run) is None  # nobody has ranked these

@@ -30,7 +30,7 @@ def test_every_value_is_explicit_typed_and_has_a_source(name):
 def test_the_paper_profile_holds_what_the_paper_states():
     p, source = load_params("params/paper.yaml"), sources("params/paper.yaml")
     stated = {"policy.model": "Qwen/Qwen3-8B", "coe.n_chains": 200, "grpo.num_generations": 4, "grpo.max_steps": 1000,
-              "dataset.min_answer_chars": 100, "grpo.reward": "additive", "language": "zh",
+              "dataset.min_answer_chars": 100, "grpo.reward": "additive", "grpo.scale_rewards": "group", "grpo.format": "strict", "language": "zh",
               "coe.layers": ["L1", "L2", "L3", "L4"], "ranking.n_questions": 100}
     for key, value in stated.items():
         assert operator.attrgetter(key)(p) == value
@@ -76,6 +76,7 @@ BAD = [
     ({"coe.teacher": "local", "coe.model": None}, ["coe.model", "local"]),
     ({"coe.spending_limit": 5.0}, ["coe.spending_limit", "coe.price_prompt"]),
     ({"demo_model.heads": 5}, ["demo_model.heads"]),
+    ({"evaluation.systems": ["sft"]}, ["evaluation.systems", "empathy_r1"]),
     ({"run": "../elsewhere"}, ["run"]),
     ({"seed": -1}, ["seed"]),
 ]

@@ -1,0 +1,121 @@
+"""The sweep of ablations: one run for each overlay in ``params/ablations/``, some with several seeds, named
+``<run>-<overlay>[-s<seed>]``; the profile itself is the full run. Runs whose resolved parameters agree in a stage, and in all
+stages that it builds on, share it: the first of them makes it, and in the others its folder is a link."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock
+from omegaconf import OmegaConf
+
+from empathy_lib import ROOT
+from empathy_lib.params import CHAIN, STAGES, Params, ParamsError, load_params
+from empathy_lib.schema import write_json
+
+FULL, LAST = "full", "06_evaluation"  # no overlay; the last stage of a run in a sweep
+MADE = CHAIN[:CHAIN.index(LAST) + 1]
+
+
+class Row(NamedTuple):
+    """One run of the sweep: its overlay, its seed, what is laid over the profile, and the parameters that result."""
+    overlay: str
+    seed: int
+    overrides: dict[str, Any]
+    params: Params
+
+
+def overlays() -> dict[str, dict[str, Any]]:
+    """The overlays by name, each as dotted keys, ``full`` (nothing) first and those that are run with several seeds next."""
+    found = {path.stem: OmegaConf.to_container(OmegaConf.load(path)) for path in (ROOT / "params" / "ablations").glob("*.yaml")}
+    first = found.pop("seeds")["runs"]
+    flat = {name: {f"{block}.{key}": value for block, values in tree.items() for key, value in values.items()}
+            for name, tree in sorted(found.items())}
+    return {FULL: {}} | {name: flat[name] for name in first if name != FULL} | flat
+
+
+def rows(profile: str | Path, overrides: Mapping[str, Any] | None = None, only: Collection[str] | None = None,
+         seeds: int | None = None) -> dict[str, Row]:
+    """The runs by name: the full one, and of ``only`` these overlays or of all; ``seeds``: of the runs with several, so many.
+    ParamsError for an overlay that is not there, or that makes the profile impossible."""
+    known, several = overlays(), OmegaConf.load(ROOT / "params" / "ablations" / "seeds.yaml")
+    if unknown := set(only or ()) - set(known):
+        raise ParamsError(f"no such overlay: {', '.join(sorted(unknown))}; params/ablations/ has {', '.join(known)}")
+    base, found = load_params(profile, overrides), {}
+    for name, values in known.items():
+        if name != FULL and only is not None and name not in only:
+            continue
+        for seed in range(base.seed, base.seed + ((seeds or several.n) if name in several.runs else 1)):
+            run = base.run + (f"-{name}" if name != FULL else "") + (f"-s{seed}" if seed != base.seed else "")
+            own = {**(overrides or {}), **values, "run": run, "seed": seed}
+            found[run] = Row(name, seed, own, load_params(profile, own))
+    return found
+
+
+def owners(runs: Mapping[str, Params]) -> dict[tuple[str, str], str]:
+    """Which run makes the stage: by (run, stage), the first run with the same parameters there and in all that it builds on."""
+    first: dict[str, str] = {}
+    made = {}
+    for name, params in runs.items():
+        keys: dict[str, str] = {}
+        for stage in MADE:
+            facts = [stage, params.outputs, params.stage_blocks(stage), [keys[other] for other in STAGES[stage][1]]]
+            keys[stage] = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+            made[name, stage] = first.setdefault(keys[stage], name)
+    return made
+
+
+def link(outputs: str, run: str, stages: Mapping[str, str]) -> None:
+    """In ``run``, let each of these stages be that of its owner (``{stage: owner}``): a link in place of the folder, and the
+    owner's entry in the manifest. An owner that has not finished it is passed over; an earlier folder goes to ``.superseded/``."""
+    folder = ROOT / outputs / run
+    for stage, owner in stages.items():
+        place, target = folder / stage, Path("..") / owner / stage
+        if not (folder.parent / owner / stage / "metrics.json").exists():
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        if place.exists() and not place.is_symlink():
+            aside = folder / ".superseded" / stage
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.parent.mkdir(exist_ok=True)
+            place.rename(aside)
+        new = folder / f".{stage}.link"
+        new.unlink(missing_ok=True)
+        new.symlink_to(target)
+        os.replace(new, place)
+        theirs = json.loads((folder.parent / owner / "manifest.json").read_text(encoding="utf-8"))["stages"][stage]
+        with FileLock(folder / ".manifest.lock"):
+            file = folder / "manifest.json"
+            manifest = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+            manifest.setdefault("stages", {})[stage] = theirs | {"linked": owner}
+            write_json(file, manifest)
+
+
+def link_all(runs: Mapping[str, Row]) -> None:
+    """All links of a sweep, as far as their owners have come."""
+    made = owners({name: row.params for name, row in runs.items()})
+    for name, row in runs.items():
+        link(row.params.outputs, name, {stage: made[name, stage] for stage in MADE if made[name, stage] != name})
+
+
+def missing(row: Row, made: Mapping[tuple[str, str], str]) -> str | None:
+    """Why a run has no figures yet, in words: where it, or the run that it builds on, stopped; None where it is whole."""
+    for stage in MADE:
+        owner = made[row.params.run, stage]
+        folder = ROOT / row.params.outputs / owner
+        if not (folder / stage / "metrics.json").exists():
+            where = stage if owner == row.params.run else f"{stage} of {owner}"
+            notebook = next(iter(sorted((folder / "notebooks").glob(f"{stage[:2]}_*.ipynb"))), None)
+            return f"{where}: {_error(notebook) if notebook else 'not begun'}"
+    return None
+
+
+def _error(notebook: Path) -> str:
+    """What stopped an executed notebook."""
+    outputs = [out for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"] for out in cell.get("outputs", [])]
+    errors = [f"{out['ename']}: {out['evalue']}" for out in outputs if out["output_type"] == "error"]
+    return errors[-1].splitlines()[0][:200] if errors else "not finished"
