@@ -3,6 +3,7 @@
 # make lab    open JupyterLab                  make clean       remove .venv and the demo and smoke runs
 # make review open the page where people review the chains of a run (after notebook 02)
 # make rank   open the page where people rank the answers blind (after notebook 07)
+# make ablations  the runs of params/ablations/ and notebook 08 (hours); run again, it makes what is missing
 # Another profile: make demo PARAMS=params/paper.yaml
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 SNAKEMAKE = snakemake --cores all --config params=$(PARAMS) overrides='$(OVERRIDES)'
 
-.PHONY: demo setup test test-full lab review rank clean
+.PHONY: demo ablations setup test test-full lab review rank clean
 
 demo: setup
 	@echo "The whole chain with $(PARAMS): dataset, chains of empathy, SFT, reward model, GRPO, evaluation, ranking."
@@ -21,6 +22,12 @@ demo: setup
 	@python -c 'import json, sys; from empathy_lib.params import load_params; \
 	p = load_params(sys.argv[1], json.loads(sys.argv[2])); \
 	print(f"Done. The report: {p.outputs}/{p.run}/report.html")' '$(PARAMS)' '$(OVERRIDES)'
+
+ablations: PARAMS = params/ablation.yaml
+ablations: setup
+	@echo "The sweep of ablations on $(PARAMS): one run for each file in params/ablations/; a run that fails stops no other."
+	@if [ -n "$$(ls .snakemake/locks 2>/dev/null)" ]; then $(SNAKEMAKE) --unlock --quiet all; fi
+	$(SNAKEMAKE) --rerun-incomplete --keep-going --quiet host rules reason -- ablations
 
 setup: .venv/ready
 

@@ -8,6 +8,7 @@ checkpoints beside it must live. A rule carries its stage's resolved parameters,
 
 import json
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -34,7 +35,16 @@ ROWS = sweep.rows(PARAMS, OVERRIDES, config["overlays"].split(",") if "overlays"
                   int(config["seeds"]) if "seeds" in config else None)
 OWNERS = sweep.owners({run: row.params for run, row in ROWS.items()})
 NOTEBOOKS = {path.stem[:2]: path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
-COMMANDS = {}  # by rule; no parameter of the rule, or other overrides would make every stage again
+
+
+class Commands(dict):
+    """What each rule runs, looked up when its job runs, as the format of "{COMMANDS:{rule}.}" (the point, because Snakemake
+    reads a q at a format's end). As a parameter of the rule, or in its text, other overrides would make every stage again."""
+    def __format__(self, rule):
+        return self[rule.removesuffix(".")]
+
+
+COMMANDS = Commands()
 
 
 def data(stage, p):
@@ -93,13 +103,18 @@ for run, row in ROWS.items():
             output: f"{FULL.outputs}/{run}/{stage}/metrics.json"
             threads: workflow.cores  # one stage at a time, with the threads it has outside Snakemake, or sums would round otherwise
             params: block=row.params.stage_blocks(stage)
-            shell: "{COMMANDS[" + job + "]}"
+            shell: "{COMMANDS:{rule}.}"
 
 
 rule ablations:
     input: [f"{FULL.outputs}/{OWNERS[run, sweep.LAST]}/{sweep.LAST}/metrics.json" for run in ROWS], notebook="notebooks/08_ablations.ipynb"
     output: f"{RUN}/08_ablations/metrics.json"
-    shell: "{COMMANDS[ablations]}"
+    shell: "{COMMANDS:{rule}.}"
+
+
+onerror:
+    if "ablations" in sys.argv:  # its tables say which runs are missing, and why
+        subprocess.run(COMMANDS["ablations"], shell=True)
 
 
 rule report:

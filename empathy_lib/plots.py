@@ -108,3 +108,22 @@ def shares(rows: Mapping[str, Sequence[Mapping[str, Any]]], names: Sequence[str]
     axis.invert_yaxis()
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.5 / len(rows) - 0.06), ncol=len(names))
     return figure
+
+
+def effects(said: Mapping[str, Mapping[str, Any]], title: str) -> Figure:
+    """Differences to the full run with 95 % intervals (``ablations.compare``), a panel for each measure; filled where the
+    interval leaves 0 out."""
+    rows = {name: figures for name, figures in said.items() if next(iter(figures.values()))["effect"]}
+    labels = list(next(iter(said.values()), {}))
+    figure, axes = plt.subplots(1, max(1, len(labels)), figsize=(3.6 * max(1, len(labels)), 0.34 * len(rows) + 1.3), squeeze=False, sharey=True)
+    for axis, label in zip(axes[0], labels):
+        for place, figures in enumerate(rows.values()):
+            x = figures[label]["effect"]
+            low, high = x["ci95"] or (x["value"], x["value"])
+            axis.plot([low, x["value"], high], [place] * 3, "-o", markevery=[1], color="#4c72b0",
+                      mfc="#4c72b0" if low > 0 or high < 0 else "white")
+        axis.axvline(0, ls=":", color="grey")
+        axis.set(xlabel=f"effect on {label}", yticks=range(len(rows)), yticklabels=list(rows), ylim=(len(rows) - 0.5, -0.5))
+    figure.suptitle(title)
+    figure.tight_layout()
+    return figure

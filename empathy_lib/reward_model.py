@@ -106,20 +106,24 @@ def rank_pairs(judge: Judge, rows: Sequence[dict[str, str]]) -> dict[str, Any]:
     """How well ``judge(questions, answers)`` ranks triplets: ``value``, the share in which the positive is the nearer
     one, and ``auc``, the chance that some positive is nearer than some negative; n; 95 % intervals (bootstrap over
     questions)."""
-    from sklearn.metrics import roc_auc_score
     anchors, positives, negatives = ([row[key] for row in rows] for key in ("anchor", "positive", "negative"))
     own, other = judge(anchors, positives), judge(anchors, negatives)
     names = np.unique([row["question_id"] for row in rows], return_inverse=True)[1]
     groups = [np.flatnonzero(names == i) for i in range(names.max() + 1)]
-
-    def auc(picked: np.ndarray) -> float:
-        return float(roc_auc_score(np.repeat([1, 0], len(picked)), np.r_[own[picked], other[picked]]))
-
-    draws = np.random.default_rng(0).integers(0, len(groups), (500, len(groups)))
-    aucs = [auc(np.concatenate([groups[i] for i in draw])) for draw in draws]
     hits = (own > other).astype(float)
+    draws = np.random.default_rng(0).integers(0, len(groups), (500, len(groups)))
+    aucs = [auc(own, other, np.bincount(draw, minlength=len(groups))[names]) for draw in draws]
     return {"value": float(hits.mean()), "n": len(rows), "ci95": metrics.bootstrap([hits[g] for g in groups]),
-            "auc": auc(np.arange(len(rows))), "auc_ci95": np.percentile(aucs, [2.5, 97.5]).tolist()}
+            "auc": auc(own, other, np.ones(len(rows))), "auc_ci95": np.percentile(aucs, [2.5, 97.5]).round(9).tolist()}
+
+
+def auc(own: np.ndarray, other: np.ndarray, times: np.ndarray) -> float:
+    """The chance that one of ``own`` lies above one of ``other`` (equal counts half), pair i taken ``times[i]`` times (as
+    scikit-learn's ``roc_auc_score``, but fast enough for a bootstrap)."""
+    order = np.argsort(other)
+    below = np.r_[0, np.cumsum(times[order])]  # how many of the others lie below each place
+    places = [np.searchsorted(other[order], own, side) for side in ("left", "right")]
+    return round(float(times @ (below[places[0]] + below[places[1]]) / 2 / times.sum() ** 2), 9)
 
 
 def verdicts(own: np.ndarray, other: np.ndarray, threshold: float) -> dict[str, Any]:

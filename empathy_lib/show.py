@@ -56,11 +56,13 @@ def completion(text: str, title: str = "", question: str = "", layers: Sequence[
                 f"<b>{_text(title)}</b>{asked}{body}</div>")
 
 
-def ci(figure: Mapping[str, Any] | None) -> str:
+def ci(figure: Mapping[str, Any] | None, form: str = ".3f") -> str:
     """A value with its 95 % interval; a dash where there is none to show."""
     if figure is None or figure["value"] is None:
         return "–"
-    return f"{figure['value']:.3f}" + (f" ({figure['ci95'][0]:.3f}–{figure['ci95'][1]:.3f})" if figure["ci95"] else "")
+    low, high = figure["ci95"] or (None, None)
+    between = " to " if form.startswith("+") else "–"
+    return f"{figure['value']:{form}}" + (f" ({low:{form}}{between}{high:{form}})" if figure["ci95"] else "")
 
 
 def ledger(rows: Iterable[Mapping[str, Any]]) -> HTML:

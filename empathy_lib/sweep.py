@@ -119,3 +119,8 @@ def _error(notebook: Path) -> str:
     outputs = [out for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"] for out in cell.get("outputs", [])]
     errors = [f"{out['ename']}: {out['evalue']}" for out in outputs if out["output_type"] == "error"]
     return errors[-1].splitlines()[0][:200] if errors else "not finished"
+
+
+def metrics(folder: Path, stage: str) -> dict[str, Any]:
+    """The recorded metrics of a run's stage, its own or a linked one."""
+    return json.loads((folder / stage / "metrics.json").read_text(encoding="utf-8"))

@@ -46,10 +46,10 @@ def run_notebook(stage: str, out: Path, overrides: dict, cwd: Path = ROOT, **env
     assert process.returncode == 0, output[-4000:]
 
 
-def snakemake(overrides: dict, *arguments: str, params: str = SMOKE) -> subprocess.CompletedProcess:
+def snakemake(overrides: dict, *arguments: str, params: str = SMOKE, more: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
     return subprocess.run(
         [BIN / "snakemake", "--cores", "all", *arguments, "--config", f"params={params}",
-         f"overrides={json.dumps(overrides)}"], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=900)
+         f"overrides={json.dumps(overrides)}", *more], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=900)
 
 
 def all_metrics(run: Path) -> dict[str, bytes]:

@@ -1,0 +1,60 @@
+"""What runs cost: measured, from their manifests, and extrapolated to the paper's scale by counting operations."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+
+import pandas as pd
+
+from empathy_lib import ROOT, sweep
+from empathy_lib.dataset import PAPER_COUNTS
+from empathy_lib.params import Params, load_params
+
+# Assumptions of the extrapolation. None was measured here.
+ASSUMED = {"parameters of the policy": 8.2e9, "parameters of the encoder": 1.0e8, "tokens of a prompt": 400, "tokens of a completion": 600,
+           "peak of the GPU, bfloat16, FLOP/s": 9.89e14, "share of the peak reached in training": 0.4,
+           "share reached in generation, plain Transformers": 0.02, "minutes a stage to start and load": 3}
+
+
+def measured(rows: Mapping[str, sweep.Row]) -> pd.DataFrame:
+    """Seconds and peak memory (MB, of the notebook's process) of each stage that a run of the sweep made itself, from its
+    manifest; of a stage that was interrupted, those of its last session."""
+    found = []
+    for name, row in rows.items():
+        file = ROOT / row.params.outputs / name / "manifest.json"
+        stages = json.loads(file.read_text(encoding="utf-8"))["stages"] if file.exists() else {}
+        found += [{"run": name, "stage": stage, "seconds": entry["seconds"], "peak MB": entry.get("peak_mb", {}).get("process")}
+                  for stage, entry in stages.items() if stage in sweep.MADE and "linked" not in entry]
+    return pd.DataFrame(found, columns=["run", "stage", "seconds", "peak MB"])
+
+
+def hours(p: Params) -> dict[str, float]:
+    """GPU hours of each stage of one run by ``ASSUMED``: 2 operations a parameter and token forward, 6 forward and backward."""
+    n, encoder, prompt, completion, peak, training, generation, start = ASSUMED.values()
+    whole, e, g = prompt + completion, p.evaluation, p.grpo
+
+    def generated(texts: float) -> float:
+        return texts * completion * 2 * n / (peak * generation)
+
+    rollouts, answers = g.max_steps * g.batch_size * g.gradient_accumulation, PAPER_COUNTS["answers"]
+    seen = answers * (1 - p.dataset.dev_fraction - p.dataset.test_fraction) * p.reward_model.epochs
+    asked = e.n_questions or PAPER_COUNTS["questions"] * p.dataset.test_fraction
+    seconds = {
+        "03_sft": p.coe.n_chains * p.sft.epochs * whole * 6 * n / (peak * training) + generated(2 * 200 * e.samples_per_question),
+        "04_reward_model": seen * 3 * 512 * 6 * encoder / (peak * training) + generated(3 * 500),
+        "05_grpo": generated(rollouts) + rollouts * whole * (6 + 2 + 2) * n / (peak * training),  # trained; old policy; reference
+        "06_evaluation": generated(asked * e.samples_per_question * len(e.systems))}
+    return {stage: (seconds.get(stage, 0) + 60 * start) / 3600 for stage in sweep.MADE}
+
+
+def at_paper_scale() -> list[dict[str, Any]]:
+    """The sweep on ``params/paper.yaml``: by stage, how often it runs, its GPU hours in a full run, and in all."""
+    rows = sweep.rows("params/paper.yaml")
+    made = sweep.owners({name: row.params for name, row in rows.items()})
+    own = [(name, stage) for (name, stage), owner in made.items() if owner == name]
+    each = {name: hours(row.params) for name, row in rows.items()}
+    full, times = hours(load_params("params/paper.yaml")), Counter(stage for _, stage in own)
+    return [{"stage": stage, "times": times[stage], "without sharing": len(rows), "hours in a full run": full[stage],
+             "hours in the sweep": sum(each[name][stage] for name, s in own if s == stage)} for stage in sweep.MADE]

@@ -1,0 +1,95 @@
+"""Effects of ablations: against simulation and by hand; what is said of them; what they cost."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from empathy_lib import ablations, costs, plots, show, sweep
+from empathy_lib.schema import write_atomic
+
+
+def series(values, prefix="q"):
+    return pd.Series(values, index=[f"{prefix}{i:03d}" for i in range(len(values))], dtype=float)
+
+
+def test_the_interval_covers_the_truth():
+    """Luck of training (sd .05) and of questions (sd .3 of a difference): three seeds, 58 questions, 400 times."""
+    rng, held, naive = np.random.default_rng(0), 0, 0
+    for _ in range(400):
+        questions, luck = rng.normal(0.1, 0.3, 58), rng.normal(0, 0.05, (3, 1))
+        full = rng.normal(0.5, 0.1, (3, 58))
+        other = full + questions + luck
+        x = ablations.effect([series(line) for line in full], [series(line) for line in other])
+        held += x["ci95"][0] <= 0.1 <= x["ci95"][1]
+        one = ablations.effect([series(full[0])], [series(other[0])])
+        naive += one["ci95"][0] <= 0.1 <= one["ci95"][1]
+    assert 0.93 < held / 400 <= 1 and naive < held
+
+
+def test_one_seed_borrows_the_spread_between_seeds():
+    rng = np.random.default_rng(1)
+    made = {"full": {s: rng.normal(0.5, 0.1, 58) for s in (1, 2, 3)}}
+    made |= {name: {s: made["full"][s] + shift + luck for s, luck in zip((1, 2, 3), (0.02, -0.02, 0.06))} for name, shift in (("a", 0.1), ("b", -0.2))}
+    read = {name: {s: series(v) for s, v in runs.items()} for name, runs in made.items()}
+    variance, freedom = ablations.spread(read)
+    assert (variance, freedom) == (pytest.approx(np.var([0.02, -0.02, 0.06], ddof=1)), 4)
+    alone = ablations.effect([read["full"][1]], [read["a"][1] + rng.normal(0, 0.05, 58)])
+    borrowed = ablations.effect([read["full"][1]], [read["a"][1]], (variance, freedom))
+    assert borrowed["ci95"][1] - borrowed["ci95"][0] > 2 * 2.77 * variance**0.5 * 0.99  # t with 4 degrees of freedom
+    assert alone["ci95"][1] - alone["ci95"][0] < 0.05 and borrowed["seeds"] == 1
+    assert ablations.spread({"full": read["full"]}) is None
+
+
+def test_other_questions_are_not_paired():
+    full, other = series(np.linspace(0, 1, 40)), series(np.linspace(0, 1, 30), "z")
+    x = ablations.effect([full], [other])
+    error = (full.var() / 40 + other.var() / 30) ** 0.5
+    assert x["value"] == pytest.approx(0) and x["questions"] == 30 and 1.96 < x["ci95"][1] / error < 2.05
+    assert ablations.effect([full], [full])["ci95"] == [0, 0]
+
+
+def finished(folder, figures):
+    """A run with these answers: by system the share of valid chains."""
+    table = "".join(f"{system},q{i},{float(i < 10 * share)},{0.1 + share / 10},{0.2}\n" for system, share in figures.items() for i in range(10))
+    write_atomic(folder / "06_evaluation" / "by_question.csv", "system,question_id,valid,char navg,jieba navg\n" + table)
+    return folder
+
+
+def test_compare_says_what_differs(tmp_path):
+    found = {"full": {s: finished(tmp_path / f"full{s}", {"empathy_r1": 0.9, "sft": 0.5}) for s in (42, 43)},
+             "worse": {s: finished(tmp_path / f"worse{s}", {"empathy_r1": 0.2, "sft": 0.5}) for s in (42, 43)},
+             "other_seed": {44: finished(tmp_path / "x", {"empathy_r1": 0.2, "sft": 0.5})}}
+    columns = ablations.measures("zh")
+    assert list(columns) == ["valid chains", "NAvg (char)", "NAvg (jieba)"]  # ascii splits no Chinese
+    said = ablations.compare(found, ["worse", "other_seed", "not_there"], columns)
+    assert set(said) == {"full", "worse"} and said["full"]["valid chains"]["effect"] is None
+    effect = said["worse"]["valid chains"]["effect"]
+    assert effect["value"] == pytest.approx(-0.7) and ablations.told(effect) and effect["seeds"] == 2
+    text = ablations.sentence("worse", said["worse"])
+    assert "valid chains -0.700 (" in text and "NAvg (jieba) +0.000 (+0.000 to +0.000), no difference can be told" in text and "2 seeds, 10 questions" in text
+    assert ablations.compare(found, ["worse"], columns, "sft")["worse"]["valid chains"]["effect"]["value"] == 0
+    rows = ablations.table(said)
+    assert [row["run"] for row in rows] == ["full", "worse"] and rows[0]["effect on valid chains"] == "" and "<td" in show.table(rows).data
+    drawn = plots.close(plots.effects(said, "title")).axes
+    assert len(drawn) == 3 and [label.get_text() for label in drawn[0].get_yticklabels()] == ["worse"]
+    plots.close(plots.effects({"full": said["full"]}, "nothing to compare"))
+
+
+def test_cost_at_paper_scale_follows_the_params():
+    table = {row["stage"]: row for row in costs.at_paper_scale()}
+    assert table["01_dataset"]["times"] < table["03_sft"]["times"] < table["05_grpo"]["times"] <= table["05_grpo"]["without sharing"]
+    rows = sweep.rows("params/paper.yaml")
+    half = rows["paper"].params.model_copy(update={"grpo": rows["paper"].params.grpo.model_copy(update={"max_steps": 500})})
+    start = costs.ASSUMED["minutes a stage to start and load"] / 60
+    assert (costs.hours(half)["05_grpo"] - start) * 2 == pytest.approx(costs.hours(rows["paper"].params)["05_grpo"] - start)
+    assert table["05_grpo"]["hours in the sweep"] < table["05_grpo"]["times"] * table["05_grpo"]["hours in a full run"]  # sft_only makes no step
+
+
+def test_measured_costs_are_those_of_the_stages_made(tmp_path):
+    rows = sweep.rows("params/smoke.yaml", {"outputs": str(tmp_path)}, ["gated"], 1)
+    entry = {"seconds": 3.5, "peak_mb": {"process": 900}}
+    for name, stages in (("smoke", {"01_dataset": entry, "07_ranking": entry}), ("smoke-gated", {"01_dataset": entry | {"linked": "smoke"}, "05_grpo": entry})):
+        write_atomic(tmp_path / name / "manifest.json", json.dumps({"stages": stages}))
+    assert costs.measured(rows).values.tolist() == [["smoke", "01_dataset", 3.5, 900], ["smoke-gated", "05_grpo", 3.5, 900]]
