@@ -59,6 +59,16 @@ def data(stage, p):
     return [str(path) for path in there.get(stage, [policy]) if path.exists()]
 
 
+GPU = ("03_sft", "04_reward_model", "05_grpo", "06_evaluation")  # stages that need one
+# On a cluster or a GPU a job has the machine, or its share, for itself. Runs of a demo model go side by side, a core each.
+SIDE_BY_SIDE = "ablations" in sys.argv and FULL.policy.model == "demo"
+
+
+def gpus(stage, p):
+    """How many a job on a cluster asks for (profiles/slurm); a local run takes no notice."""
+    return int(stage in GPU or stage == "02_coe" and p.coe.teacher == "local")
+
+
 def file_of(source):
     try:
         return located(source)[1]
@@ -101,7 +111,9 @@ for run, row in ROWS.items():
                 [f"{FULL.outputs}/{OWNERS.get((run, other), run)}/{other}/metrics.json" for other in STAGES[stage][1]],
                 notebook=f"notebooks/{NOTEBOOKS[stage[:2]]}.ipynb",
             output: f"{FULL.outputs}/{run}/{stage}/metrics.json"
-            threads: workflow.cores  # one stage at a time, with the threads it has outside Snakemake, or sums would round otherwise
+            # else one stage at a time, with the threads it has outside Snakemake, or sums would round otherwise
+            threads: 1 if SIDE_BY_SIDE else workflow.cores
+            resources: gpu=gpus(stage, row.params)
             params: block=row.params.stage_blocks(stage)
             shell: "{COMMANDS:{rule}.}"
 

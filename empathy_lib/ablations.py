@@ -39,8 +39,8 @@ def gather(rows: Mapping[str, sweep.Row]) -> tuple[dict[str, dict[int, Path]], d
 
 def values(folder: Path, column: str, system: str = "empathy_r1") -> pd.Series:
     """A figure of one run by question; NaN where there is nothing to measure."""
-    table = pd.read_csv(folder / "06_evaluation" / "by_question.csv")
-    return table[table.system == system].set_index("question_id")[column].sort_index()
+    scored = pd.read_csv(folder / "06_evaluation" / "by_question.csv")
+    return scored[scored.system == system].set_index("question_id")[column].sort_index()
 
 
 def interval(means: Sequence[float], parts: Sequence[Part]) -> dict[str, Any]:
@@ -92,17 +92,17 @@ def spread(read: Mapping[str, Mapping[int, pd.Series]]) -> Part | None:
 
 
 def compare(found: Mapping[str, Mapping[int, Path]], names: Sequence[str], columns: Mapping[str, str],
-            system: str = "empathy_r1") -> dict[str, dict[str, Any]]:
-    """The full run and each of the overlays that has a seed with it: by label of ``columns`` the ``level`` and the ``effect``
-    (None for the full run)."""
+            system: str = "empathy_r1", base: str = sweep.FULL) -> dict[str, dict[str, Any]]:
+    """The ``base`` and each of the overlays that has a seed with it: by label of ``columns`` the ``level`` and the ``effect``
+    (None for the base itself)."""
     said: dict[str, dict[str, Any]] = {}
     for label, column in columns.items():
         read = {name: {seed: values(folder, column, system) for seed, folder in runs.items()} for name, runs in found.items()}
-        full, borrowed = read.get(sweep.FULL, {}), spread(read)
-        for name in (sweep.FULL, *names):
+        full, borrowed = read.get(base, {}), spread(read)
+        for name in dict.fromkeys((base, *names)):
             if seeds := sorted(set(read.get(name, {})) & set(full)):
-                own, base = [read[name][s] for s in seeds], [full[s] for s in seeds]
-                said.setdefault(name, {})[label] = {"level": level(own), "effect": effect(base, own, borrowed) if name != sweep.FULL else None}
+                own, others = [read[name][s] for s in seeds], [full[s] for s in seeds]
+                said.setdefault(name, {})[label] = {"level": level(own), "effect": effect(others, own, borrowed) if name != base else None}
     return said
 
 

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-
 import pandas as pd
 
 from empathy_lib import ROOT, sweep
@@ -25,9 +24,10 @@ def measured(rows: Mapping[str, sweep.Row]) -> pd.DataFrame:
     for name, row in rows.items():
         file = ROOT / row.params.outputs / name / "manifest.json"
         stages = json.loads(file.read_text(encoding="utf-8"))["stages"] if file.exists() else {}
-        found += [{"run": name, "stage": stage, "seconds": entry["seconds"], "peak MB": entry.get("peak_mb", {}).get("process")}
+        found += [{"run": name, "stage": stage, "seconds": entry["seconds"], "peak MB": entry.get("peak_mb", {}).get("process"),
+                   "threads": entry.get("threads")}
                   for stage, entry in stages.items() if stage in sweep.MADE and "linked" not in entry]
-    return pd.DataFrame(found, columns=["run", "stage", "seconds", "peak MB"])
+    return pd.DataFrame(found, columns=["run", "stage", "seconds", "peak MB", "threads"])
 
 
 def hours(p: Params) -> dict[str, float]:

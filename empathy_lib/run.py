@@ -71,6 +71,7 @@ class Run:
         lock, began = self._begun.pop(stage)
         entry = {"params": self.params.stage_blocks(stage), "files": _hashes(folder),
                  "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "seconds": round(time.time() - began, 1), "peak_mb": _peak(),
+                 "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
                  "warnings": list(warnings)}
         with FileLock(self.dir / ".manifest.lock"):  # stages that run side by side take turns
             manifest = self._manifest() | environment()

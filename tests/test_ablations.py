@@ -89,7 +89,7 @@ def test_cost_at_paper_scale_follows_the_params():
 
 def test_measured_costs_are_those_of_the_stages_made(tmp_path):
     rows = sweep.rows("params/smoke.yaml", {"outputs": str(tmp_path)}, ["gated"], 1)
-    entry = {"seconds": 3.5, "peak_mb": {"process": 900}}
+    entry = {"seconds": 3.5, "peak_mb": {"process": 900}, "threads": 2}
     for name, stages in (("smoke", {"01_dataset": entry, "07_ranking": entry}), ("smoke-gated", {"01_dataset": entry | {"linked": "smoke"}, "05_grpo": entry})):
         write_atomic(tmp_path / name / "manifest.json", json.dumps({"stages": stages}))
-    assert costs.measured(rows).values.tolist() == [["smoke", "01_dataset", 3.5, 900], ["smoke-gated", "05_grpo", 3.5, 900]]
+    assert costs.measured(rows).values.tolist() == [["smoke", "01_dataset", 3.5, 900, 2], ["smoke-gated", "05_grpo", 3.5, 900, 2]]
