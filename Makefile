@@ -28,6 +28,9 @@ ablations: setup
 	@echo "The sweep of ablations on $(PARAMS): one run for each file in params/ablations/; a run that fails stops no other."
 	@if [ -n "$$(ls .snakemake/locks 2>/dev/null)" ]; then $(SNAKEMAKE) --unlock --quiet all; fi
 	$(SNAKEMAKE) --rerun-incomplete --keep-going --quiet host rules reason -- ablations
+	@python -c 'import json, sys; from empathy_lib.params import load_params; \
+	p = load_params(sys.argv[1], json.loads(sys.argv[2])); \
+	print(f"Done. The tables: {p.outputs}/{p.run}/ablations.html")' '$(PARAMS)' '$(OVERRIDES)'
 
 setup: .venv/ready
 

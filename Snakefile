@@ -83,12 +83,18 @@ def execute(stage, run, overrides):
     name, folder = NOTEBOOKS[stage[:2]], f"{FULL.outputs}/{run}"
     injected = json.dumps({"params": PARAMS, "overrides": overrides})
     return "; ".join([f'echo "── {stage}: notebooks/{name}.ipynb → {folder}/{stage}/"', f'mkdir -p "{folder}/notebooks"',
-                      *([f'python -c "{code}"'] if taken else []), shlex.join(
+                      *([shlex.join(["python", "-c", code])] if taken else []), shlex.join(
                           ["papermill", "--log-level", "WARNING", "--stdout-file", "-", f"notebooks/{name}.ipynb",
                            f"{folder}/notebooks/{name}.ipynb", "-y", injected])])
 
 
-COMMANDS["ablations"] = execute("08_ablations", FULL.run, OVERRIDES) if "08" in NOTEBOOKS else "true"
+def as_html(notebook, name):
+    return shlex.join(["jupyter", "nbconvert", "--log-level", "ERROR", "--to", "html", "--template", "report", "--output-dir", RUN,
+                       "--output", name, f"--TemplateExporter.extra_template_basedirs={BUNDLED}", f"{RUN}/notebooks/{notebook}.ipynb"])
+
+
+COMMANDS["report"] = as_html("06_evaluate", "report")
+COMMANDS["ablations"] = execute("08_ablations", FULL.run, OVERRIDES) + "; " + as_html("08_ablations", "ablations")
 
 
 rule all:
@@ -119,7 +125,9 @@ for run, row in ROWS.items():
 
 
 rule ablations:
-    input: [f"{FULL.outputs}/{OWNERS[run, sweep.LAST]}/{sweep.LAST}/metrics.json" for run in ROWS], notebook="notebooks/08_ablations.ipynb"
+    input:
+        [f"{FULL.outputs}/{OWNERS[run, sweep.LAST]}/{sweep.LAST}/metrics.json" for run in ROWS], str(BUNDLED / "report" / "index.html.j2"),
+        notebook="notebooks/08_ablations.ipynb",
     output: f"{RUN}/08_ablations/metrics.json"
     shell: "{COMMANDS:{rule}.}"
 
@@ -132,7 +140,4 @@ onerror:
 rule report:
     input: f"{RUN}/06_evaluation/metrics.json", str(BUNDLED / "report" / "index.html.j2")
     output: f"{RUN}/report.html"
-    shell:
-        "jupyter nbconvert --log-level ERROR --to html --template report "
-        "--TemplateExporter.extra_template_basedirs={BUNDLED} --output-dir {RUN} --output report "
-        "{RUN}/notebooks/06_evaluate.ipynb"
+    shell: "{COMMANDS:{rule}.}"

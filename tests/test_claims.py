@@ -107,6 +107,14 @@ def test_what_is_not_the_papers_scale_tells_no_figure(tmp_path, overrides, quest
         "win_in_domain", "win_out_of_domain", "rouge_with_coe"))
 
 
+def test_a_run_of_the_papers_scale_tested_on_psyqa_tells_the_claim_about_it(tmp_path):
+    run = run_of(tmp_path, "paper", 40_959, **PAPER | {"dataset.test_source": "psyqa:x.json"})
+    rank(run, answered(run), ["r1", "r2"], lambda i: "empathy_r1" if i % 5 < 2 else "sft")
+    rows = {row["id"]: row for row in claims.write(run, figures(rouge=0.05))}
+    assert rows["win_out_of_domain"]["verdict"] == claims.VERDICTS[0]  # .4 of 40 questions: .375 lies in its interval
+    assert "is not Empathy-QA" in rows["win_in_domain"]["why"] and rows["rouge_with_coe"]["verdict"] == claims.VERDICTS[2]
+
+
 @pytest.mark.parametrize("part", [{"coe.layers": []}, {"sft.epochs": 0}, {"grpo.max_steps": 0}])
 def test_a_run_without_a_part_tells_nothing_about_the_whole(tmp_path, part):
     assert set(verdicts(run_of(tmp_path, **part), figures()).values()) == {claims.VERDICTS[2]}

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from empathy_lib.coe import CoE, CoEFormatError, answer_of, format_reward, is_valid, loose_answer, parse, render
+from empathy_lib.coe import LAYERS, CoE, CoEFormatError, answer_of, format_reward, format_share, is_valid, loose_answer, parse, render
 
 GOOD = "<empathy_think><L1>a</L1><L2>b</L2><L3>c</L3><L4>d</L4></empathy_think><answer>e</answer>"
 
@@ -102,3 +102,13 @@ def test_linear_time_on_hostile_text(unit):
     seconds(1000)
     small, large = min(seconds(20_000) for _ in range(3)), min(seconds(200_000) for _ in range(3))
     assert large < 40 * small + 0.2  # ten times the text: linear is 10, quadratic 100
+
+
+@pytest.mark.parametrize("text, layers, share", [
+    (GOOD, LAYERS, 1), ("", LAYERS, 0), ("一句话", LAYERS, 0), ("<answer>好</answer>", LAYERS, 2 / 12), (GOOD.replace("</L3>", ""), LAYERS, 11 / 12),
+    (GOOD.replace("<L1>", "").replace("</L1>", ""), LAYERS, 10 / 12), ("嗯" + GOOD, LAYERS, 11 / 12), (GOOD + GOOD, LAYERS, 12 / 24),
+    (GOOD + "<answer>", LAYERS, 11 / 12), ("<answer>好</answer>", (), 1), ("<answer></answer>", (), 1 / 2), ("</answer>好<answer>", (), 1 / 2)])
+def test_the_share_of_tags_in_their_places(text, layers, share):
+    assert format_share(text, layers) == pytest.approx(share)
+    assert format_reward([text], layers=layers, soft=True) == [format_share(text, layers)]
+    assert (format_share(text, layers) == 1) == is_valid(text, layers)

@@ -105,6 +105,25 @@ def test_near_duplicates_stay_in_one_split_and_given_splits_that_part_them_fail(
         build_from(tmp_path, parted)
 
 
+def test_tested_on_another_source(tmp_path):
+    own = [record(i) | {"split": name} for i, name in zip(CALM[:14], ["train"] * 10 + ["dev"] * 2 + ["test"] * 2)]
+    (tmp_path / "own.jsonl").write_text("\n".join(json.dumps(row) for row in own))
+    other = [record(i) | {"split": "train"} for i in CALM[20:25]]
+    other.append(record(CALM[25], question=own[0]["question"][:-9] + "谁能告诉我怎么办"))  # nearly a training question
+    (tmp_path / "other.jsonl").write_text("\n".join(json.dumps(row) for row in other))
+    values = {"dataset.source": str(tmp_path / "own.jsonl"), "dataset.test_source": str(tmp_path / "other.jsonl")}
+    built = build(load_params("params/smoke.yaml", values).dataset, "zh", 42)
+    names = {split: [q.question_id for q in rows] for split, rows in built.splits.items()}
+    assert names["test"] == [row["question_id"] for row in other] and all(q.split == "test" for q in built.splits["test"])
+    assert names["train"] == [row["question_id"] for row in own[1:10]] and len(names["dev"]) == 2
+    assert {row["question_id"] for row in built.aside["not_used"]} == {own[i]["question_id"] for i in (0, 12, 13)}
+    assert built.figures["aside"]["not_used"] == 3
+    few = build(load_params("params/smoke.yaml", values | {"dataset.max_questions": 13}).dataset, "zh", 42)  # of each
+    assert len(few.splits["test"]) == 6 and len(few.splits["train"]) == 9
+    with pytest.raises(DatasetError, match="nowhere.jsonl"):
+        build(load_params("params/smoke.yaml", values | {"dataset.test_source": "nowhere.jsonl"}).dataset, "zh", 42)
+
+
 def test_crisis_questions_are_kept_out_of_training_and_counted(tmp_path):
     crisis = "药我已经攒够了，今晚就吃下去，谁也别来找我。" + BUNDLED_QUESTIONS[70].question
     rows = [record(i, split="train") for i in CALM[:5]] + [record(i, split=n) for i, n in zip(CALM[5:7], ("dev", "test"))]

@@ -16,7 +16,8 @@ LORA = FULL | {"grpo.learning_rate": 0.1, "policy.lora_rank": 4}
 OTHER = {"grpo.beta": 0.5, "grpo.temperature": 0.9, "grpo.epsilon": 0.1}
 TWO_PASSES = {"grpo.batch_size": 4, "grpo.gradient_accumulation": 2}
 CASES = {"full": ("unsloth", FULL), "full, transformers": ("transformers", FULL | OTHER | TWO_PASSES),
-         "lora": ("unsloth", LORA | OTHER), "lora, transformers": ("transformers", LORA | TWO_PASSES)}
+         "lora": ("unsloth", LORA | OTHER), "lora, transformers": ("transformers", LORA | TWO_PASSES),
+         "advantages not divided": ("transformers", FULL | {"grpo.scale_rewards": "none"})}
 
 
 @pytest.fixture(autouse=True)
@@ -32,9 +33,9 @@ def log_probs(model, prompt, completion, temperature):
     return (logits / temperature).log_softmax(-1)[torch.arange(len(completion)), completion]
 
 
-def eq_1(rewards):
-    """The advantages of one group, by the sample standard deviation."""
-    return [(r - statistics.mean(rewards)) / (statistics.stdev(rewards) + 1e-4) for r in rewards]
+def eq_1(rewards, scale):
+    """The advantages of one group, by the sample standard deviation, or (an ablation) not divided."""
+    return [(r - statistics.mean(rewards)) / (statistics.stdev(rewards) + 1e-4 if scale == "group" else 1) for r in rewards]
 
 
 def eq_2(new, old, ref, advantage, epsilon, beta):
@@ -59,7 +60,7 @@ def observed(start, folder, params, **changed):
         for i in range(0, len(values), g.num_generations):
             group = slice(i, i + g.num_generations)
             assert len(set(prompts[group])) == 1
-            advantage_of.update(zip(zip(prompts[group], map(tuple, completion_ids[group])), eq_1(values[group])))
+            advantage_of.update(zip(zip(prompts[group], map(tuple, completion_ids[group])), eq_1(values[group], g.scale_rewards)))
         return values
 
     class Watched(GRPOTrainer):

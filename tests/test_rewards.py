@@ -34,6 +34,9 @@ def test_answer_reward_against_the_threshold(chain):
     params = load_params("params/smoke.yaml")
     total = np.sum([f(completions=texts, question=asked) for f in rewards.reward_functions(Words(), 0.5, params)], axis=0)
     assert total.tolist() == [2, 2, 1, 0, 0, 1]
+    soft = load_params("params/smoke.yaml", {"grpo.format": "soft"})
+    total = np.sum([f(completions=texts, question=asked) for f in rewards.reward_functions(Words(), 0.5, soft)], axis=0)
+    assert total == pytest.approx([2, 2, 1 + 11 / 12, 0, 0, 1])
 
 
 def test_no_answer_earns_nothing_even_below_a_negative_threshold():

@@ -44,9 +44,9 @@ elif name == "sacct" and "-X" in arguments:
 '''
 
 
-def sweep(overrides, *arguments, **env):
+def sweep(overrides, *arguments, params=SMOKE, **env):
     """The sweep of the full run alone, with the seeds 42 and 43."""
-    return subprocess.run([BIN / "snakemake", "ablations", *arguments, "--config", f"params={SMOKE}", "overlays=full", "seeds=2",
+    return subprocess.run([BIN / "snakemake", "ablations", *arguments, "--config", f"params={params}", "overlays=full", "seeds=2",
                            f"overrides={json.dumps(overrides)}"],
                           cwd=ROOT, env=environment(**env), capture_output=True, text=True, timeout=300)
 
@@ -71,6 +71,10 @@ def test_the_same_jobs_and_a_gpu_for_those_that_need_one(tmp_path):
     assert set(planned[0]) == set(planned[1]) and len(planned[0]) == 16
     needing = {name for name, said in planned[1].items() if re.search(r"\bgpu=1\b", said)}
     assert needing == set(planned[1]) - {"01_dataset", "01_dataset_smoke-s43", "07_ranking", "report", "ablations", "all"}
+    out = sweep({"outputs": str(tmp_path)}, *PROFILE, "--dry-run", params="params/paper.yaml")
+    asked = dict(re.findall(r"^rule ([\w.-]+):\n((?: {4}.*\n)+)", out.stdout + out.stderr, re.M))
+    cores = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["cores"]
+    assert all(f"threads: {cores}\n" in asked[name] for name in ("05_grpo", "05_grpo_paper-s43"))
 
 
 def test_jobs_run_and_one_that_fails_stops_no_other(tmp_path):
@@ -96,5 +100,6 @@ def test_jobs_run_and_one_that_fails_stops_no_other(tmp_path):
     assert set(asked) == {"03_sft", "01_dataset_smoke-s43", "02_coe_smoke-s43", "03_sft_smoke-s43"}
     assert {name for name, call in asked.items() if "--gpus=1" in call} == {"03_sft", "03_sft_smoke-s43"}
     profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
-    wanted = {f"--cpus-per-task={profile['cores']}", *map(str, profile["default-resources"].values())}
-    assert all(wanted <= set(call) for call in asked.values())
+    wanted = {"--cpus-per-task=1", *map(str, profile["default-resources"].values())}
+    assert all(wanted <= set(call)  # of a demo model, each takes one core
+               for call in asked.values())
