@@ -16,7 +16,7 @@ import yaml
 
 from empathy_lib import BUNDLED, ROOT, sweep
 from empathy_lib.dataset import all_sources
-from empathy_lib.params import CHAIN, STAGES, load_params
+from empathy_lib.params import CHAIN, STAGES, ParamsError, load_params
 from empathy_lib.run import other_systems
 from empathy_lib.sources import SourceError, located
 
@@ -31,8 +31,16 @@ def typed(value):  # --config hands every value on as text
 OVERRIDES = typed(config.get("overrides", {}))
 FULL = load_params(PARAMS, OVERRIDES)
 RUN = f"{FULL.outputs}/{FULL.run}"
-ROWS = sweep.rows(PARAMS, OVERRIDES, config["overlays"].split(",") if "overlays" in config else None,
-                  int(config["seeds"]) if "seeds" in config else None)
+SWEEP = "ablations" in sys.argv
+CHOSEN = {"overlays": config["overlays"].split(",") if "overlays" in config else None,
+          "seeds": int(config["seeds"]) if "seeds" in config else None}
+try:
+    ROWS = sweep.rows(PARAMS, OVERRIDES, **CHOSEN)
+except ParamsError:
+    if SWEEP:
+        raise
+    ROWS = sweep.rows(PARAMS, OVERRIDES, [], 1)  # a broken overlay stops no other run
+ROWS = {run: row for run, row in ROWS.items() if run == FULL.run or not sweep.no_source(row)}  # notebook 08 says which is missing
 OWNERS = sweep.owners({run: row.params for run, row in ROWS.items()})
 NOTEBOOKS = {path.stem[:2]: path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
 
@@ -53,7 +61,7 @@ def data(stage, p):
     if stage == "01_dataset":
         return [str(path) for path in map(file_of, all_sources(p.dataset)) if path]
     there = {"02_coe": [BUNDLED / "coe.jsonl", BUNDLED / "questions.jsonl", BUNDLED / "prompts" / f"teacher_{p.language}.yaml",
-                        ROOT / p.outputs / p.run / "review" / "decisions.jsonl"],
+                        ROOT / p.outputs / FULL.run / "review" / "decisions.jsonl"],
              "04_reward_model": [policy, BUNDLED / "negatives.jsonl", BUNDLED / "probes.yaml"],
              "06_evaluation": [policy, *other_systems(p).values(), ratings], "07_ranking": [ratings]}
     return [str(path) for path in there.get(stage, [policy]) if path.exists()]
@@ -61,7 +69,7 @@ def data(stage, p):
 
 GPU = ("03_sft", "04_reward_model", "05_grpo", "06_evaluation")  # stages that need one
 # On a cluster or a GPU a job has the machine, or its share, for itself. Runs of a demo model go side by side, a core each.
-SIDE_BY_SIDE = "ablations" in sys.argv and FULL.policy.model == "demo"
+SIDE_BY_SIDE = SWEEP and FULL.policy.model == "demo"
 
 
 def gpus(stage, p):
@@ -77,11 +85,14 @@ def file_of(source):
 
 
 def execute(stage, run, overrides):
-    """Papermill on the stage's notebook, with what the run takes from others linked first."""
-    taken = {other: OWNERS[run, other] for other in STAGES[stage][1] if OWNERS.get((run, other), run) != run}
+    """Papermill on the stage's notebook, with what the run takes from others linked first, and reviewers' decisions."""
+    before = sweep.MADE[:sweep.MADE.index(stage)] if stage in sweep.MADE else ()
+    taken = {other: OWNERS[run, other] for other in before if OWNERS[run, other] != run}
+    if run != FULL.run and stage == "02_coe":
+        taken["review"] = FULL.run
     code = f"from empathy_lib.sweep import link; link({FULL.outputs!r}, {run!r}, {taken!r})"
     name, folder = NOTEBOOKS[stage[:2]], f"{FULL.outputs}/{run}"
-    injected = json.dumps({"params": PARAMS, "overrides": overrides})
+    injected = json.dumps({"params": PARAMS, "overrides": overrides} | (CHOSEN if stage == "08_ablations" else {}))
     return "; ".join([f'echo "── {stage}: notebooks/{name}.ipynb → {folder}/{stage}/"', f'mkdir -p "{folder}/notebooks"',
                       *([shlex.join(["python", "-c", code])] if taken else []), shlex.join(
                           ["papermill", "--log-level", "WARNING", "--stdout-file", "-", f"notebooks/{name}.ipynb",
@@ -97,8 +108,8 @@ COMMANDS["report"] = as_html("06_evaluate", "report")
 COMMANDS["ablations"] = execute("08_ablations", FULL.run, OVERRIDES) + "; " + as_html("08_ablations", "ablations")
 
 
-rule all:
-    input: f"{RUN}/report.html", [f"{RUN}/{stage}/metrics.json" for stage in CHAIN]  # so that a missing one is made again
+rule all:  # the stages too, so that a missing one is made again; one system alone cannot be ranked
+    input: f"{RUN}/report.html", [f"{RUN}/{stage}/metrics.json" for stage in CHAIN if stage != "07_ranking" or len(FULL.evaluation.systems) > 1]
 
 
 for run, row in ROWS.items():
@@ -106,7 +117,7 @@ for run, row in ROWS.items():
         if OWNERS.get((run, stage), run) != run:
             continue
         place = ROOT / FULL.outputs / run / stage
-        if place.is_symlink():  # from a sweep in which another run made it: Snakemake would delete that one's metrics.json
+        if place.is_symlink() and not {"-n", "--dry-run", "--unlock"} & set(sys.argv):  # from a sweep in which another run made it: Snakemake would delete that one's metrics.json
             place.unlink()
         job = stage if run == FULL.run else f"{stage}_{run}"
         COMMANDS[job] = execute(stage, run, OVERRIDES if run == FULL.run else row.overrides)
@@ -133,8 +144,9 @@ rule ablations:
 
 
 onerror:
-    if "ablations" in sys.argv:  # its tables say which runs are missing, and why
+    if SWEEP:  # its tables say which runs are missing, and why
         subprocess.run(COMMANDS["ablations"], shell=True)
+        print(f"Not all runs are whole; the tables: {RUN}/ablations.html")
 
 
 rule report:

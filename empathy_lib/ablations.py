@@ -2,23 +2,21 @@
 computed sentence. All figures are those of notebook 06, question by question (``06_evaluation/by_question.csv``)."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from empathy_lib import ROOT, sweep
+from empathy_lib import ROOT, negatives, policy, reward_model, sweep
 from empathy_lib.claims import NO_WORDS
 from empathy_lib.evaluation import TOKENIZERS
+from empathy_lib.params import Params
+from empathy_lib.schema import read_questions
 from empathy_lib.show import ci
 
 Part = tuple[float, int]  # a variance of a mean, and its degrees of freedom
-
-
-def main(language: str) -> str:
-    """The tokenizer of figures that are given by one alone."""
-    return TOKENIZERS[language][0]
 
 
 def measures(language: str) -> dict[str, str]:
@@ -43,13 +41,13 @@ def values(folder: Path, column: str, system: str = "empathy_r1") -> pd.Series:
     return scored[scored.system == system].set_index("question_id")[column].sort_index()
 
 
-def interval(means: Sequence[float], parts: Sequence[Part]) -> dict[str, Any]:
-    """``value``, the mean, and ``ci95`` from the sum of independent variances (Student's t, Welch-Satterthwaite degrees of
-    freedom); ``ci95`` None where there is no part."""
+def interval(value: float, parts: Sequence[Part]) -> dict[str, Any]:
+    """``value`` with ``ci95`` from the sum of independent variances (Student's t, Welch-Satterthwaite degrees of freedom); None
+    where there is no part."""
     from scipy.stats import t
-    value, variance = float(np.mean(means)), sum(v for v, _ in parts)
-    if not parts:
-        return {"value": value, "ci95": None}
+    if not parts or np.isnan(value):
+        return {"value": None if np.isnan(value) else value, "ci95": None}
+    variance = sum(v for v, _ in parts)
     freedom = variance**2 / sum(v**2 / n for v, n in parts) if variance else 1
     half = float(t.ppf(0.975, freedom)) * variance**0.5
     return {"value": value, "ci95": [value - half, value + half]}
@@ -58,51 +56,64 @@ def interval(means: Sequence[float], parts: Sequence[Part]) -> dict[str, Any]:
 def effect(full: Sequence[pd.Series], other: Sequence[pd.Series], spread: Part | None = None) -> dict[str, Any]:
     """``other`` minus ``full``, seed by seed: ``value``, ``ci95``, ``seeds``, ``questions``. With several seeds the interval has the
     variance between seeds and, where all answered the same questions, that between questions. With one seed, the first is
-    borrowed: ``spread``."""
-    means = [float(b.mean() - a.mean()) for a, b in zip(full, other, strict=True)]
-    same = all(x.index.equals(full[0].index) for x in (*full, *other))
-    parts = [(float(np.var(means, ddof=1)) / len(means), len(means) - 1)] if len(means) > 1 else [spread] if spread else []
-    if same:
-        each = sum(b - a for a, b in zip(full, other)).dropna() / len(means)
-        parts += [_part(each)]
-    elif len(means) == 1:
-        parts += [_part(full[0].dropna()), _part(other[0].dropna())]
-    return interval(means, [part for part in parts if part]) | {"seeds": len(means), "questions": len(other[0])}
+    borrowed: ``spread``. Questions without a value of some run are left out, where they can be paired."""
+    if all(x.index.equals(full[0].index) for x in (*full, *other)):
+        differences = pd.concat([b - a for a, b in zip(full, other, strict=True)], axis=1).dropna()  # questions × seeds
+        means, questions = differences.mean().tolist(), len(differences)
+        parts = [_part(differences.mean(axis=1))]
+    else:
+        means, questions = [float(b.mean() - a.mean()) for a, b in zip(full, other, strict=True)], len(other[0])
+        parts = [_part(full[0].dropna()), _part(other[0].dropna())] if len(means) == 1 else []
+    parts.append(_part(pd.Series(means)) or spread)
+    return interval(float(np.mean(means)), [part for part in parts if part]) | {"seeds": len(means), "questions": questions}
 
 
 def _part(sample: pd.Series) -> Part | None:
     return (float(sample.var()) / len(sample), len(sample) - 1) if len(sample) > 1 else None
 
 
-def level(runs: Sequence[pd.Series]) -> dict[str, Any]:
-    """The figure itself, with its interval as in ``effect``."""
-    return effect([run * 0 for run in runs], runs)
-
-
-def spread(read: Mapping[str, Mapping[int, pd.Series]]) -> Part | None:
-    """The variance between seeds of an effect, pooled over the overlays (overlay: seed: values) that were run with several;
-    None without any."""
-    full, pooled = read.get(sweep.FULL, {}), []
-    for name, runs in read.items():
-        seeds = sorted(set(runs) & set(full))
-        if name != sweep.FULL and len(seeds) > 1:
-            pooled.append([runs[s].mean() - full[s].mean() for s in seeds])
-    freedom = sum(len(x) - 1 for x in pooled)
-    return (float(sum(np.var(x, ddof=1) * (len(x) - 1) for x in pooled) / freedom), freedom) if freedom else None
+def pooled(samples: Sequence[Sequence[float]]) -> Part | None:
+    """The variance within samples of several seeds, pooled, with its degrees of freedom; None where none has two."""
+    several = [sample for sample in samples if len(sample) > 1]
+    freedom = sum(len(sample) - 1 for sample in several)
+    return (float(sum(np.var(x, ddof=1) * (len(x) - 1) for x in several) / freedom), freedom) if freedom else None
 
 
 def compare(found: Mapping[str, Mapping[int, Path]], names: Sequence[str], columns: Mapping[str, str],
             system: str = "empathy_r1", base: str = sweep.FULL) -> dict[str, dict[str, Any]]:
     """The ``base`` and each of the overlays that has a seed with it: by label of ``columns`` the ``level`` and the ``effect``
-    (None for the base itself)."""
+    (None for the base itself, and for a run that trained nothing of its own)."""
     said: dict[str, dict[str, Any]] = {}
     for label, column in columns.items():
         read = {name: {seed: values(folder, column, system) for seed, folder in runs.items()} for name, runs in found.items()}
-        full, borrowed = read.get(base, {}), spread(read)
+        full = read.get(base, {})
+        luck = pooled([[x.mean() for x in runs.values()] for runs in read.values()])
+        lucks = pooled([[runs[s].mean() - full[s].mean() for s in runs if s in full] for name, runs in read.items() if name != base])
         for name in dict.fromkeys((base, *names)):
             if seeds := sorted(set(read.get(name, {})) & set(full)):
                 own, others = [read[name][s] for s in seeds], [full[s] for s in seeds]
-                said.setdefault(name, {})[label] = {"level": level(own), "effect": effect(others, own, borrowed) if name != base else None}
+                differs = name != base and not same(found[name][seeds[0]], found[base][seeds[0]])
+                said.setdefault(name, {})[label] = {"level": effect([x * 0 for x in own], own, luck),
+                                                    "effect": effect(others, own, lucks) if differs else None}
+    return said
+
+
+def same(folder: Path, other: Path) -> bool:
+    """Whether two runs share their last policy: then nothing that trains differs between them."""
+    return (folder / "05_grpo").resolve() == (other / "05_grpo").resolve()
+
+
+def encoders(folders: Mapping[str, Path], full: Path, params: Params) -> dict[str, dict[str, dict[str, Any]]]:
+    """Pair accuracy of the runs' encoders on the test questions against every kind of negative, all against the same texts:
+    those of the ``full`` run (``{run: {kind: {"value", "ci95", "n"}}}``)."""
+    questions, place = read_questions(full / "01_dataset" / "test.jsonl")[0], full / "04_reward_model"
+    every = params.model_copy(update={"reward_model": params.reward_model.model_copy(update={"negatives": dict.fromkeys(negatives.KINDS, 1.0)})})
+    replies = negatives.collect(questions, reward_model.load(place / "untrained"), policy.base(params, full), place / "base_test.jsonl", every)
+    rows = {kind: [row for row in negatives.triplets(questions, {kind: 1}, params.seed, replies) if row["kind"] == kind] for kind in negatives.KINDS}
+    said = {}
+    for name, folder in folders.items():
+        encoder = reward_model.load(folder / "04_reward_model" / "model")
+        said[name] = {kind: reward_model.rank_pairs(partial(reward_model.similarity, encoder), pairs) for kind, pairs in rows.items() if pairs}
     return said
 
 
@@ -119,13 +130,14 @@ def told(figure: Mapping[str, Any]) -> bool:
     return bool(figure["ci95"]) and not figure["ci95"][0] <= 0 <= figure["ci95"][1]
 
 
-def sentence(name: str, figures: Mapping[str, Mapping[str, Any]]) -> str:
+def sentence(name: str, figures: Mapping[str, Mapping[str, Any]], base: str = sweep.FULL) -> str:
     """One overlay's effects in one sentence."""
-    parts = []
-    for label, figure in figures.items():
-        x = figure["effect"]  # of the full run there is none
-        parts.append(f"{label} {ci(x, '+.3f')}" + ("" if told(x) else ", no difference can be told at this scale"))
-    return f"{name} against the full run: {'; '.join(parts)}. {_n(x['seeds'], 'seed')}, {_n(x['questions'], 'question')}."
+    effects = {label: x["effect"] for label, x in figures.items() if x["effect"]}
+    if not effects:
+        return f"{name} is the run '{base}' itself: nothing that trains differs."
+    parts = [f"{label} {ci(x, '+.3f')}" + ("" if told(x) else ", no difference can be told at this scale") for label, x in effects.items()]
+    x = next(iter(effects.values()))
+    return f"{name} against {base}: {'; '.join(parts)}. {_n(x['seeds'], 'seed')}, {_n(x['questions'], 'question')}."
 
 
 def _n(count: int, what: str) -> str:

@@ -18,16 +18,16 @@ ASSUMED = {"parameters of the policy": 8.2e9, "parameters of the encoder": 1.0e8
 
 
 def measured(rows: Mapping[str, sweep.Row]) -> pd.DataFrame:
-    """Seconds and peak memory (MB, of the notebook's process) of each stage that a run of the sweep made itself, from its
+    """Seconds and peak memory (MB, of the notebook's process, and what torch held on the GPU) of each stage that a run of the sweep made itself, from its
     manifest; of a stage that was interrupted, those of its last session."""
     found = []
     for name, row in rows.items():
         file = ROOT / row.params.outputs / name / "manifest.json"
         stages = json.loads(file.read_text(encoding="utf-8"))["stages"] if file.exists() else {}
         found += [{"run": name, "stage": stage, "seconds": entry["seconds"], "peak MB": entry.get("peak_mb", {}).get("process"),
-                   "threads": entry.get("threads")}
+                   "peak GPU MB": entry.get("peak_mb", {}).get("gpu"), "threads": entry.get("threads")}
                   for stage, entry in stages.items() if stage in sweep.MADE and "linked" not in entry]
-    return pd.DataFrame(found, columns=["run", "stage", "seconds", "peak MB", "threads"])
+    return pd.DataFrame(found, columns=["run", "stage", "seconds", "peak MB", "peak GPU MB", "threads"])
 
 
 def hours(p: Params) -> dict[str, float]:

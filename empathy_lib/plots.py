@@ -114,8 +114,8 @@ def effects(said: Mapping[str, Mapping[str, Any]], title: str) -> Figure:
     """Differences to the full run with 95 % intervals (``ablations.compare``), a panel for each measure; filled where the
     interval leaves 0 out."""
     rows = {name: figures for name, figures in said.items() if next(iter(figures.values()))["effect"]}
-    labels = list(next(iter(said.values()), {}))
-    figure, axes = plt.subplots(1, max(1, len(labels)), figsize=(3.6 * max(1, len(labels)), 0.34 * len(rows) + 1.3), squeeze=False, sharey=True)
+    labels = list(next(iter(rows.values()), {})) or [""]
+    figure, axes = plt.subplots(1, len(labels), figsize=(3.6 * len(labels), 0.34 * len(rows) + 1.3), squeeze=False, sharey=True)
     for axis, label in zip(axes[0], labels):
         for place, figures in enumerate(rows.values()):
             x = figures[label]["effect"]
@@ -123,7 +123,7 @@ def effects(said: Mapping[str, Mapping[str, Any]], title: str) -> Figure:
             axis.plot([low, x["value"], high], [place] * 3, "-o", markevery=[1], color="#4c72b0",
                       mfc="#4c72b0" if low > 0 or high < 0 else "white")
         axis.axvline(0, ls=":", color="grey")
-        axis.set(xlabel=f"effect on {label}", yticks=range(len(rows)), yticklabels=list(rows), ylim=(len(rows) - 0.5, -0.5))
+        axis.set(xlabel=f"effect on {label}", yticks=range(len(rows)), yticklabels=list(rows), ylim=(len(rows) - 0.4, -0.6))
     figure.suptitle(title)
     figure.tight_layout()
     return figure

@@ -47,11 +47,11 @@ class Run:
                                    f"is not there: run notebooks/{other[:2]}_*.ipynb with the same params first")
         self.dir.mkdir(parents=True, exist_ok=True)
         folder, fingerprint = self.dir / stage, self._fingerprint(stage)
-        if stage not in self._begun:  # of a linked folder (``sweep``), the lock is its owner's
-            self._begun[stage] = (_lock(folder.resolve().with_name(f".{stage}.lock"), stage), time.time())
         mark = folder / ".fingerprint"
         if folder.is_symlink() and not (mark.exists() and mark.read_text() == fingerprint):
-            folder.unlink()
+            folder.unlink()  # another run's (``sweep``), and no longer the same
+        if stage not in self._begun:  # of a linked folder, the lock is its owner's
+            self._begun[stage] = (_lock(folder.resolve().with_name(f".{stage}.lock"), stage), time.time())
         if folder.exists() and any(folder.iterdir()) and not (mark.exists() and mark.read_text() == fingerprint):
             old = self.dir / ".superseded" / stage
             shutil.rmtree(old, ignore_errors=True)
@@ -73,6 +73,8 @@ class Run:
                  "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "seconds": round(time.time() - began, 1), "peak_mb": _peak(),
                  "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
                  "warnings": list(warnings)}
+        if folder.is_symlink():
+            entry["linked"] = folder.resolve().parent.name
         with FileLock(self.dir / ".manifest.lock"):  # stages that run side by side take turns
             manifest = self._manifest() | environment()
             manifest.setdefault("stages", {})[stage] = entry

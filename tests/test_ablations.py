@@ -29,17 +29,21 @@ def test_the_interval_covers_the_truth():
 
 
 def test_one_seed_borrows_the_spread_between_seeds():
-    rng = np.random.default_rng(1)
-    made = {"full": {s: rng.normal(0.5, 0.1, 58) for s in (1, 2, 3)}}
-    made |= {name: {s: made["full"][s] + shift + luck for s, luck in zip((1, 2, 3), (0.02, -0.02, 0.06))} for name, shift in (("a", 0.1), ("b", -0.2))}
-    read = {name: {s: series(v) for s, v in runs.items()} for name, runs in made.items()}
-    variance, freedom = ablations.spread(read)
-    assert (variance, freedom) == (pytest.approx(np.var([0.02, -0.02, 0.06], ddof=1)), 4)
-    alone = ablations.effect([read["full"][1]], [read["a"][1] + rng.normal(0, 0.05, 58)])
-    borrowed = ablations.effect([read["full"][1]], [read["a"][1]], (variance, freedom))
-    assert borrowed["ci95"][1] - borrowed["ci95"][0] > 2 * 2.77 * variance**0.5 * 0.99  # t with 4 degrees of freedom
+    variance, freedom = ablations.pooled([[0.02, -0.02, 0.06], [0.1, 0.06, 0.14], [7.0]])
+    assert (variance, freedom) == (pytest.approx(0.0016), 4) and ablations.pooled([[1.0], []]) is None
+    full = series(np.random.default_rng(1).normal(0.5, 0.1, 58))
+    other = full + series(np.random.default_rng(2).normal(0.1, 0.05, 58))
+    alone, borrowed = ablations.effect([full], [other]), ablations.effect([full], [other], (variance, freedom))
     assert alone["ci95"][1] - alone["ci95"][0] < 0.05 and borrowed["seeds"] == 1
-    assert ablations.spread({"full": read["full"]}) is None
+    assert borrowed["ci95"][1] - borrowed["ci95"][0] > 2 * 2.5 * variance**0.5  # t with a little over 4 degrees of freedom
+
+
+def test_questions_without_a_value_are_left_out():
+    full, other = series([1, 2, np.nan, 4]), series([2, np.nan, 3, 7])
+    x = ablations.effect([full], [other])
+    assert x["value"] == 2 and x["questions"] == 2 and x["ci95"] is not None  # of the first and the last
+    nothing = ablations.effect([series([np.nan, 1])], [series([1, np.nan])])
+    assert nothing["value"] is None and nothing["ci95"] is None and show.ci(nothing) == "–"
 
 
 def test_other_questions_are_not_paired():
@@ -52,6 +56,7 @@ def test_other_questions_are_not_paired():
 
 def finished(folder, figures):
     """A run with these answers: by system the share of valid chains."""
+    (folder / "05_grpo").mkdir(parents=True)
     table = "".join(f"{system},q{i},{float(i < 10 * share)},{0.1 + share / 10},{0.2}\n" for system, share in figures.items() for i in range(10))
     write_atomic(folder / "06_evaluation" / "by_question.csv", "system,question_id,valid,char navg,jieba navg\n" + table)
     return folder
@@ -61,9 +66,14 @@ def test_compare_says_what_differs(tmp_path):
     found = {"full": {s: finished(tmp_path / f"full{s}", {"empathy_r1": 0.9, "sft": 0.5}) for s in (42, 43)},
              "worse": {s: finished(tmp_path / f"worse{s}", {"empathy_r1": 0.2, "sft": 0.5}) for s in (42, 43)},
              "other_seed": {44: finished(tmp_path / "x", {"empathy_r1": 0.2, "sft": 0.5})}}
+    (tmp_path / "twin").mkdir()
+    (tmp_path / "twin" / "05_grpo").symlink_to(tmp_path / "full42" / "05_grpo")
+    (tmp_path / "twin" / "06_evaluation").symlink_to(tmp_path / "full42" / "06_evaluation")
+    found["twin"] = {42: tmp_path / "twin"}
     columns = ablations.measures("zh")
     assert list(columns) == ["valid chains", "NAvg (char)", "NAvg (jieba)"]  # ascii splits no Chinese
-    said = ablations.compare(found, ["worse", "other_seed", "not_there"], columns)
+    said = ablations.compare(found, ["worse", "twin", "other_seed", "not_there"], columns)
+    assert ablations.sentence("twin", said.pop("twin")) == "twin is the run 'full' itself: nothing that trains differs."
     assert set(said) == {"full", "worse"} and said["full"]["valid chains"]["effect"] is None
     effect = said["worse"]["valid chains"]["effect"]
     assert effect["value"] == pytest.approx(-0.7) and ablations.told(effect) and effect["seeds"] == 2
@@ -92,4 +102,4 @@ def test_measured_costs_are_those_of_the_stages_made(tmp_path):
     entry = {"seconds": 3.5, "peak_mb": {"process": 900}, "threads": 2}
     for name, stages in (("smoke", {"01_dataset": entry, "07_ranking": entry}), ("smoke-gated", {"01_dataset": entry | {"linked": "smoke"}, "05_grpo": entry})):
         write_atomic(tmp_path / name / "manifest.json", json.dumps({"stages": stages}))
-    assert costs.measured(rows).values.tolist() == [["smoke", "01_dataset", 3.5, 900, 2], ["smoke-gated", "05_grpo", 3.5, 900, 2]]
+    assert costs.measured(rows).values.tolist() == [["smoke", "01_dataset", 3.5, 900, None, 2], ["smoke-gated", "05_grpo", 3.5, 900, None, 2]]

@@ -41,8 +41,17 @@ def test_overrides_reach_every_run_and_wrong_names_are_said():
     rows = sweep.rows(SMOKE, {"grpo.beta": 0.5, "evaluation": {"n_questions": 4}}, ["cross_dataset"], 1)
     assert list(rows) == ["smoke", "smoke-cross_dataset"] and all(row.params.grpo.beta == 0.5 for row in rows.values())
     assert rows["smoke-cross_dataset"].params.evaluation.n_questions == 58  # the overlay lies on top
+    assert [row.params.evaluation.systems for row in rows.values()] == [["base", "base_coe", "sft", "empathy_r1"], ["empathy_r1"]]
     with pytest.raises(ParamsError, match="no such overlay: no_L5"):
-        sweep.rows(SMOKE, only=["no_L5"])
+        sweep.rows(SMOKE, overlays=["no_L5"])
+
+
+def test_an_overlay_that_cannot_be_is_named_and_stops_no_other_run(tmp_path, monkeypatch):
+    broken = {"full": {}, "bad": {"grpo.max_step": 3}, "en": {"language": "en"}}
+    monkeypatch.setattr(sweep, "all_overlays", lambda: broken)
+    assert list(sweep.rows(SMOKE, overlays=["en"])) == ["smoke", "smoke-s43", "smoke-s44", "smoke-en"]
+    with pytest.raises(ParamsError, match="params/ablations/bad.yaml.*nearest known one is 'grpo.max_steps'"):
+        sweep.rows(SMOKE)
 
 
 def test_the_job_list_shares_what_does_not_differ():
@@ -79,48 +88,84 @@ def test_a_link_stands_for_the_stage(tmp_path):
     assert taken.metrics("01_dataset") == {"n": 1} and taken.begin("02_coe").exists()  # what comes next finds it
     other = Run(load_params(SMOKE, {"outputs": str(tmp_path), "run": "b", "dataset.min_answer_chars": 5}))
     other.begin("01_dataset").joinpath("train.jsonl").write_text("other\n")  # the run gets parameters of its own
+    other.record("01_dataset", {"n": 2})
     assert not place.is_symlink() and (owner.dir / "01_dataset" / "train.jsonl").read_text() == "{}\n"
     sweep.link(str(tmp_path), "b", {"01_dataset": "a"})  # and loses them again: nothing is lost
     assert place.is_symlink() and (tmp_path / "b" / ".superseded" / "01_dataset" / "train.jsonl").read_text() == "other\n"
 
 
 def test_a_run_that_stopped_says_where(tmp_path):
-    rows = sweep.rows(SMOKE, {"outputs": str(tmp_path)}, ["gated"], 1)
-    made = sweep.owners({name: row.params for name, row in rows.items()})
-    assert sweep.missing(rows["smoke-gated"], made) == "01_dataset of smoke: not begun"
+    rows = sweep.rows(SMOKE, {"outputs": str(tmp_path)}, ["gated", "cross_dataset"], 1)
+    made, gated = sweep.owners({name: row.params for name, row in rows.items()}), rows["smoke-gated"]
+    assert sweep.missing(gated, made) == "01_dataset of smoke: not begun"
+    entries = {}
     for stage in sweep.MADE[:4]:
         write_json(tmp_path / "smoke" / stage / "metrics.json", {})
-    assert sweep.missing(rows["smoke-gated"], made) == "05_grpo: not begun"
+        entries[stage] = {"params": rows["smoke"].params.stage_blocks(stage)}
+    write_json(tmp_path / "smoke" / "manifest.json", {"stages": entries})
+    assert sweep.missing(gated, made) == "01_dataset: not linked to that of smoke"
+    sweep.link_all(rows)
+    assert sweep.missing(gated, made) == "05_grpo: not begun"
     error = {"output_type": "error", "ename": "ValueError", "evalue": "GRPO needs 2 questions\nmore", "traceback": []}
     write_json(tmp_path / "smoke-gated" / "notebooks" / "05_grpo.ipynb", {"cells": [{"outputs": [error]}, {}]})
-    assert sweep.missing(rows["smoke-gated"], made) == "05_grpo: ValueError: GRPO needs 2 questions"
+    assert sweep.missing(gated, made) == "05_grpo: ValueError: GRPO needs 2 questions"
+    (tmp_path / "smoke-gated" / "notebooks" / "05_grpo.ipynb").write_text('{"cells": [')
+    assert sweep.missing(gated, made) == "05_grpo: not finished"
+    entries["03_sft"]["params"]["sft"]["epochs"] = 3
+    write_json(tmp_path / "smoke" / "manifest.json", {"stages": entries})
+    assert sweep.missing(gated, made) == "03_sft of smoke: made with other parameters"
+    (tmp_path / "nowhere").mkdir()
+    other = sweep.rows(SMOKE, {"outputs": str(tmp_path), "dataset.source": str(tmp_path / "nowhere.jsonl")}, [], 1)["smoke"]
+    assert "nowhere.jsonl" in sweep.missing(other, {}) and "psyqa:<file>" in sweep.missing(other, {})
+
+
+def test_a_table_read_by_hand_moves_nothing(tmp_path):
+    """Notebook 08 with parameters by which another run's folder would have to become a link."""
+    finished(tmp_path, "smoke")
+    own = finished(tmp_path, "smoke-gated")
+    sweep.link_all(sweep.rows(SMOKE, {"outputs": str(tmp_path)}, ["gated"], 1))
+    assert not (own.dir / "01_dataset").is_symlink() and (own.dir / "01_dataset" / "metrics.json").exists()
+
+
+def test_decisions_of_reviewers_count_in_every_run(tmp_path):
+    (tmp_path / "smoke" / "review").mkdir(parents=True)
+    sweep.link(str(tmp_path), "b", {"review": "smoke"})
+    assert not (tmp_path / "b").exists()
+    (tmp_path / "smoke" / "review" / "decisions.jsonl").write_text("{}\n")
+    sweep.link(str(tmp_path), "b", {"review": "smoke"})
+    assert (tmp_path / "b" / "review" / "decisions.jsonl").read_text() == "{}\n"
 
 
 def run_sweep(outputs, *arguments):
-    return snakemake({"outputs": str(outputs)}, "ablations", "--keep-going", "--rerun-incomplete", *arguments, more=("overlays=gated,margin_1.2", "seeds=1"))
+    return snakemake({"outputs": str(outputs)}, "ablations", *arguments, more=("overlays=gated,margin_1.2", "seeds=1"))
 
 
 def test_a_sweep_of_two_overlays(smoke_run, tmp_path):
-    """One of them fails: the other and the table are made; then only what is missing."""
+    """One of them fails: the other and the table are made; then only what is missing. In three minutes."""
+    began = time.monotonic()
     copy_run(smoke_run, tmp_path / "smoke")
-    in_the_way = tmp_path / "smoke-gated" / "05_grpo"
+    in_the_way = tmp_path / "smoke-margin_1.2" / "04_reward_model"
     in_the_way.parent.mkdir()
     in_the_way.write_text("a file where a folder belongs")
     out = run_sweep(tmp_path)
-    assert out.returncode != 0
+    assert out.returncode != 0 and "ablations.html" in out.stdout + out.stderr and (tmp_path / "smoke/ablations.html").exists()
     table = json.loads((tmp_path / "smoke/08_ablations/metrics.json").read_text())
-    assert set(table["rows"]) == {"full", "margin_1.2"} and table["missing"]["smoke-gated"].startswith("05_grpo: ")
-    first = (tmp_path / "smoke-margin_1.2/06_evaluation/metrics.json").stat().st_mtime_ns
+    assert set(table["rows"]) == {"full", "gated"} and set(table["missing"]) == {"smoke-margin_1.2"}, out.stderr[-3000:]
+    assert table["missing"]["smoke-margin_1.2"].startswith("04_reward_model: ")
+    assert os.readlink(tmp_path / "smoke-gated/02_coe") == "../smoke/02_coe"
+    first = (tmp_path / "smoke-gated/06_evaluation/metrics.json").stat().st_mtime_ns
     in_the_way.unlink()
     out = run_sweep(tmp_path)
     assert out.returncode == 0, out.stdout[-3000:] + out.stderr[-3000:]
-    assert set(re.findall(r"^(?:local)?rule (\S+):", out.stderr, re.M)) == {"05_grpo_smoke-gated", "06_evaluation_smoke-gated", "ablations"}
+    own = {f"{stage}_smoke-margin_1.2" for stage in ("04_reward_model", "05_grpo", "06_evaluation")}
+    assert set(re.findall(r"^(?:local)?rule (\S+):", out.stderr, re.M)) == {*own, "ablations"}
     table = json.loads((tmp_path / "smoke/08_ablations/metrics.json").read_text())
-    assert set(table["rows"]) == {"full", "margin_1.2", "gated"} and len(table["sentences"]) == 2
+    assert set(table["rows"]) == {"full", "gated", "margin_1.2"} and len(table["sentences"]) == 2 and not table["missing"]
     assert table["rows"]["gated"]["valid chains"]["effect"]["questions"] == 6
-    assert (tmp_path / "smoke-margin_1.2/06_evaluation/metrics.json").stat().st_mtime_ns == first
-    assert os.readlink(tmp_path / "smoke-gated/04_reward_model") == "../smoke/04_reward_model"
-    assert not (tmp_path / "smoke-margin_1.2/04_reward_model").is_symlink()
+    assert set(table["negatives"]) == {"full"} and len(table["negatives"]["full"]) == 6 and [x["run"] for x in table["margins"]] == ["full", "margin_1.2"]
+    assert (tmp_path / "smoke-gated/06_evaluation/metrics.json").stat().st_mtime_ns == first
+    assert not (tmp_path / "smoke-margin_1.2/04_reward_model").is_symlink() and (tmp_path / "smoke-margin_1.2/03_sft").is_symlink()
+    assert time.monotonic() - began < 180
 
 
 @pytest.mark.slow
@@ -131,7 +176,7 @@ def test_killed_five_times_the_table_is_the_same(smoke_run, tmp_path):
         draw = random.Random(0)
         for _ in range(kills):
             process = subprocess.Popen(
-                [BIN / "snakemake", "--cores", "all", "ablations", "--rerun-incomplete", "--config", f"params={SMOKE}", "overlays=gated,margin_1.2",
+                [BIN / "snakemake", "--cores", "all", "ablations", "--config", f"params={SMOKE}", "overlays=gated,margin_1.2",
                  "seeds=1", f"overrides={json.dumps({'outputs': str(tmp_path / name)})}"],
                 cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
             time.sleep(draw.uniform(8, 25))
