@@ -93,9 +93,14 @@ def compare(found: Mapping[str, Mapping[int, Path]], names: Sequence[str], colum
             if seeds := sorted(set(read.get(name, {})) & set(full)):
                 own, others = [read[name][s] for s in seeds], [full[s] for s in seeds]
                 differs = name != base and not same(found[name][seeds[0]], found[base][seeds[0]])
-                said.setdefault(name, {})[label] = {"level": effect([x * 0 for x in own], own, luck),
+                said.setdefault(name, {})[label] = {"level": _bounded(effect([x * 0 for x in own], own, luck), 1 if column == "valid" else np.inf),
                                                     "effect": effect(others, own, lucks) if differs else None}
     return said
+
+
+def _bounded(figure: dict[str, Any], highest: float) -> dict[str, Any]:
+    """No figure here is below 0, no share above 1."""
+    return figure | {"ci95": figure["ci95"] and [float(np.clip(end, 0, highest)) for end in figure["ci95"]]}
 
 
 def same(folder: Path, other: Path) -> bool:
