@@ -144,9 +144,8 @@ def test_a_sweep_of_two_overlays(smoke_run, tmp_path):
     """One of them fails: the other and the table are made; then only what is missing. In three minutes."""
     began = time.monotonic()
     copy_run(smoke_run, tmp_path / "smoke")
-    in_the_way = tmp_path / "smoke-margin_1.2" / "04_reward_model"
-    in_the_way.parent.mkdir()
-    in_the_way.write_text("a file where a folder belongs")
+    in_the_way = tmp_path / "smoke-margin_1.2" / ".04_reward_model.lock"  # a folder where a file belongs
+    in_the_way.mkdir(parents=True)
     out = run_sweep(tmp_path)
     assert out.returncode != 0 and "ablations.html" in out.stdout + out.stderr and (tmp_path / "smoke/ablations.html").exists()
     table = json.loads((tmp_path / "smoke/08_ablations/metrics.json").read_text())
@@ -154,11 +153,12 @@ def test_a_sweep_of_two_overlays(smoke_run, tmp_path):
     assert table["missing"]["smoke-margin_1.2"].startswith("04_reward_model: ")
     assert os.readlink(tmp_path / "smoke-gated/02_coe") == "../smoke/02_coe"
     first = (tmp_path / "smoke-gated/06_evaluation/metrics.json").stat().st_mtime_ns
-    in_the_way.unlink()
+    in_the_way.rmdir()
     out = run_sweep(tmp_path)
     assert out.returncode == 0, out.stdout[-3000:] + out.stderr[-3000:]
-    own = {f"{stage}_smoke-margin_1.2" for stage in ("04_reward_model", "05_grpo", "06_evaluation")}
-    assert set(re.findall(r"^(?:local)?rule (\S+):", out.stderr, re.M)) == {*own, "ablations"}
+    own = {f"smoke-margin_1.2/{stage}" for stage in ("04_reward_model", "05_grpo", "06_evaluation")}
+    begun = re.findall(rf"→ {re.escape(str(tmp_path))}/(\S+)/", out.stdout + out.stderr)
+    assert sorted(begun) == sorted([*own, "smoke/08_ablations"])
     table = json.loads((tmp_path / "smoke/08_ablations/metrics.json").read_text())
     assert set(table["rows"]) == {"full", "gated", "margin_1.2"} and len(table["sentences"]) == 2 and not table["missing"]
     assert table["rows"]["gated"]["valid chains"]["effect"]["questions"] == 6
