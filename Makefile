@@ -18,7 +18,7 @@ SNAKEMAKE = snakemake --cores all --config params=$(PARAMS) overrides='$(OVERRID
 demo: setup
 	@echo "The whole chain with $(PARAMS): dataset, chains of empathy, SFT, reward model, GRPO, evaluation, ranking."
 	@if [ -n "$$(ls .snakemake/locks 2>/dev/null)" ]; then $(SNAKEMAKE) --unlock --quiet all; fi
-	$(SNAKEMAKE) --rerun-incomplete --quiet host rules reason
+	$(SNAKEMAKE) --quiet host rules reason
 	@python -c 'import json, sys; from empathy_lib.params import load_params; \
 	p = load_params(sys.argv[1], json.loads(sys.argv[2])); \
 	print(f"Done. The report: {p.outputs}/{p.run}/report.html")' '$(PARAMS)' '$(OVERRIDES)'
@@ -27,7 +27,7 @@ ablations: PARAMS = params/ablation.yaml
 ablations: setup
 	@echo "The sweep of ablations on $(PARAMS): one run for each file in params/ablations/; a run that fails stops no other."
 	@if [ -n "$$(ls .snakemake/locks 2>/dev/null)" ]; then $(SNAKEMAKE) --unlock --quiet all; fi
-	$(SNAKEMAKE) --rerun-incomplete --keep-going --quiet host rules reason -- ablations
+	$(SNAKEMAKE) --quiet host rules reason -- ablations
 	@python -c 'import json, sys; from empathy_lib.params import load_params; \
 	p = load_params(sys.argv[1], json.loads(sys.argv[2])); \
 	print(f"Done. The tables: {p.outputs}/{p.run}/ablations.html")' '$(PARAMS)' '$(OVERRIDES)'

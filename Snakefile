@@ -117,7 +117,8 @@ for run, row in ROWS.items():
         if OWNERS.get((run, stage), run) != run:
             continue
         place = ROOT / FULL.outputs / run / stage
-        if place.is_symlink() and not {"-n", "--dry-run", "--unlock"} & set(sys.argv):  # from a sweep in which another run made it: Snakemake would delete that one's metrics.json
+        # A link from a sweep in which another run made the stage: Snakemake would delete that one's metrics.json through it.
+        if place.is_symlink() and not {"-n", "--dry-run", "--unlock"} & set(sys.argv):
             place.unlink()
         job = stage if run == FULL.run else f"{stage}_{run}"
         COMMANDS[job] = execute(stage, run, OVERRIDES if run == FULL.run else row.overrides)

@@ -1,6 +1,5 @@
 """What runs cost: measured, from their manifests, and extrapolated to the paper's scale by counting operations."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ import pandas as pd
 from empathy_lib import ROOT, sweep
 from empathy_lib.dataset import PAPER_COUNTS
 from empathy_lib.params import Params, load_params
+from empathy_lib.run import manifest
 
 # Assumptions of the extrapolation. None was measured here.
 ASSUMED = {"parameters of the policy": 8.2e9, "parameters of the encoder": 1.0e8, "tokens of a prompt": 400, "tokens of a completion": 600,
@@ -22,8 +22,7 @@ def measured(rows: Mapping[str, sweep.Row]) -> pd.DataFrame:
     manifest; of a stage that was interrupted, those of its last session."""
     found = []
     for name, row in rows.items():
-        file = ROOT / row.params.outputs / name / "manifest.json"
-        stages = json.loads(file.read_text(encoding="utf-8"))["stages"] if file.exists() else {}
+        stages = manifest(ROOT / row.params.outputs / name).get("stages", {})
         found += [{"run": name, "stage": stage, "seconds": entry["seconds"], "peak MB": entry.get("peak_mb", {}).get("process"),
                    "peak GPU MB": entry.get("peak_mb", {}).get("gpu"), "threads": entry.get("threads")}
                   for stage, entry in stages.items() if stage in sweep.MADE and "linked" not in entry]

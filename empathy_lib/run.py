@@ -76,9 +76,9 @@ class Run:
         if folder.is_symlink():
             entry["linked"] = folder.resolve().parent.name
         with FileLock(self.dir / ".manifest.lock"):  # stages that run side by side take turns
-            manifest = self._manifest() | environment()
-            manifest.setdefault("stages", {})[stage] = entry
-            write_json(self.dir / "manifest.json", manifest)
+            told = manifest(self.dir) | environment()
+            told.setdefault("stages", {})[stage] = entry
+            write_json(self.dir / "manifest.json", told)
         write_json(folder / "metrics.json", metrics)
         lock.release()
         print(f"{stage}: recorded in {self.name}/{stage}/metrics.json")
@@ -89,15 +89,11 @@ class Run:
 
     def warnings(self) -> list[str]:
         """What the finished stages want a reader to know."""
-        return [text for entry in self._manifest().get("stages", {}).values() for text in entry.get("warnings", ())]
-
-    def _manifest(self) -> dict[str, Any]:
-        path = self.dir / "manifest.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return [text for entry in manifest(self.dir).get("stages", {}).values() for text in entry.get("warnings", ())]
 
     def _fingerprint(self, stage: str) -> str:
         """What the stage's result depends on: its parameters, the content of the stages before it, and the texts we ship for it."""
-        recorded = self._manifest().get("stages", {})
+        recorded = manifest(self.dir).get("stages", {})
         files = [recorded.get(other, {}).get("files") for other in STAGES[stage][1]]
         p, told = self.params, ""
         if stage == "02_coe":
@@ -110,6 +106,12 @@ class Run:
             files.append({name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in other_systems(p).items()})
         facts = json.dumps([p.stage_blocks(stage), files, told], sort_keys=True)
         return hashlib.sha256(facts.encode()).hexdigest()
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a run's folder; empty before its first stage is recorded."""
+    path = folder / "manifest.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def other_systems(params: Params) -> dict[str, Path]:

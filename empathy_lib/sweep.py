@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from empathy_lib import ROOT
 from empathy_lib.dataset import all_sources
 from empathy_lib.params import CHAIN, STAGES, Params, ParamsError, load_params
+from empathy_lib.run import manifest
 from empathy_lib.schema import write_json
 from empathy_lib.sources import SourceError, located
 
@@ -46,12 +47,12 @@ def rows(profile: str | Path, overrides: Mapping[str, Any] | None = None, overla
     """The runs by name: the full one, and those of these ``overlays`` or of all; ``seeds``: of the runs with several, so many.
     What only the full run needs is left out of the others: there the last policy alone is scored, but where an overlay says
     otherwise. ParamsError for an overlay that is not there, or that makes the profile impossible."""
-    known, several, only = all_overlays(), OmegaConf.load(ROOT / "params" / "ablations" / "seeds.yaml"), overlays
-    if unknown := set(only or ()) - set(known):
+    known, several = all_overlays(), OmegaConf.load(ROOT / "params" / "ablations" / "seeds.yaml")
+    if unknown := set(overlays or ()) - set(known):
         raise ParamsError(f"no such overlay: {', '.join(sorted(unknown))}; params/ablations/ has {', '.join(known)}")
     base, found = load_params(profile, overrides), {}
     for name, values in known.items():
-        if name != FULL and only is not None and name not in only:
+        if name != FULL and overlays is not None and name not in overlays:
             continue
         for seed in range(base.seed, base.seed + ((seeds or several.n) if name in several.runs else 1)):
             run = base.run + (f"-{name}" if name != FULL else "") + (f"-s{seed}" if seed != base.seed else "")
@@ -110,12 +111,11 @@ def link(outputs: str, run: str, stages: Mapping[str, str], move: bool = True) -
         os.replace(new, place)
         if stage not in STAGES:
             continue
-        theirs = json.loads((folder.parent / owner / "manifest.json").read_text(encoding="utf-8"))["stages"][stage]
+        theirs = manifest(folder.parent / owner)["stages"][stage]
         with FileLock(folder / ".manifest.lock"):
-            file = folder / "manifest.json"
-            manifest = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-            manifest.setdefault("stages", {})[stage] = theirs | {"linked": owner}
-            write_json(file, manifest)
+            told = manifest(folder)
+            told.setdefault("stages", {})[stage] = theirs | {"linked": owner}
+            write_json(folder / "manifest.json", told)
 
 
 def link_all(runs: Mapping[str, Row]) -> None:
@@ -137,8 +137,7 @@ def missing(row: Row, made: Mapping[tuple[str, str], str]) -> str | None:
         if not (folder / stage / "metrics.json").exists():
             notebook = next(iter(sorted((folder / "notebooks").glob(f"{stage[:2]}_*.ipynb"))), None)
             return f"{where}: {_error(notebook) if notebook else 'not begun'}"
-        made_with = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["stages"][stage]["params"]
-        if made_with != json.loads(json.dumps(row.params.stage_blocks(stage))):
+        if manifest(folder)["stages"][stage]["params"] != json.loads(json.dumps(row.params.stage_blocks(stage))):
             return f"{where}: made with other parameters"
         if not (ROOT / row.params.outputs / row.params.run / stage / "metrics.json").exists():
             return f"{stage}: not linked to that of {owner}"
@@ -154,8 +153,3 @@ def _error(notebook: Path) -> str:
     outputs = [out for cell in cells for out in cell.get("outputs", [])]
     errors = [f"{out['ename']}: {out['evalue']}" for out in outputs if out["output_type"] == "error"]
     return errors[-1].splitlines()[0][:200] if errors else "not finished"
-
-
-def metrics(folder: Path, stage: str) -> dict[str, Any]:
-    """The recorded metrics of a run's stage, its own or a linked one."""
-    return json.loads((folder / stage / "metrics.json").read_text(encoding="utf-8"))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -183,10 +184,11 @@ def test_killed_five_times_the_table_is_the_same(smoke_run, tmp_path):
             assert process.poll() is None, "the sweep ended before it was killed"
             os.killpg(process.pid, signal.SIGKILL)  # Snakemake, papermill; kernels have sessions of their own and wait, locked
             process.wait()
-            for holder in (tmp_path / name).glob("*/.*.holder"):
-                pid = int(holder.read_text().split()[1])
-                if draw.random() < 0.5 and "ipykernel" in open(f"/proc/{pid}/cmdline").read() if os.path.exists(f"/proc/{pid}") else False:
-                    os.kill(pid, signal.SIGKILL)
+            for holder in sorted((tmp_path / name).glob("*/.*.holder")):
+                pid = holder.read_text().split()[1]
+                alive = Path(f"/proc/{pid}/cmdline")
+                if alive.exists() and "ipykernel" in alive.read_text() and draw.random() < 0.5:
+                    os.kill(int(pid), signal.SIGKILL)
             snakemake({"outputs": str(tmp_path / name)}, "ablations", "--unlock")
         out = run_sweep(tmp_path / name)
         assert out.returncode == 0, out.stdout[-3000:] + out.stderr[-3000:]
