@@ -56,15 +56,17 @@ def test_an_overlay_that_cannot_be_is_named_and_stops_no_other_run(tmp_path, mon
 
 
 def test_the_job_list_shares_what_does_not_differ():
-    """What Snakemake would run, against a count by hand: of 36 runs, for instance, 13 differ in their chains."""
-    out = snakemake({}, "ablations", "--dry-run", params="params/ablation.yaml")
+    """What Snakemake would run, against a count by hand: of 35 runs, for instance, 12 differ in their chains. Without
+    cross_dataset, whose file does not come with the kit: without the file no job can be planned for it."""
+    here = ",".join(name for name in sweep.all_overlays() if name != "cross_dataset")
+    out = snakemake({}, "ablations", "--dry-run", params="params/ablation.yaml", more=(f"overlays={here}",))
     assert out.returncode == 0, out.stderr[-2000:]
     jobs = set(re.findall(r"^(?:local)?rule (\S+):", out.stdout + out.stderr, re.M))
     count = Counter(job.partition("_ablation")[0] for job in jobs)
-    # 01: three seeds and another test set. 02: these, no_coe with three seeds, four layers, 50 and 100 chains. 03: these and
+    # 01: three seeds. 02: these, no_coe with three seeds, four layers, 50 and 100 chains. 03: these and
     # grpo_only with three seeds. 04: these and three margins, six kinds of negatives. 05: all but sft_200, which is the full run, and
     # whose SFT alone is scored too in 06.
-    assert count == {"ablations": 1, "01_dataset": 4, "02_coe": 13, "03_sft": 16, "04_reward_model": 25, "05_grpo": 35, "06_evaluation": 36}
+    assert count == {"ablations": 1, "01_dataset": 3, "02_coe": 12, "03_sft": 15, "04_reward_model": 24, "05_grpo": 34, "06_evaluation": 35}
     assert not {"03_sft_ablation-T_0.3", "04_reward_model_ablation-gated", "03_sft_ablation-margin_0.3", "05_grpo_ablation-sft_200"} & jobs
     assert {"05_grpo_ablation-T_0.3", "05_grpo_ablation-gated", "04_reward_model_ablation-margin_0.3", "02_coe_ablation-no_coe-s43"} <= jobs
 
@@ -145,28 +147,27 @@ def test_a_sweep_of_two_overlays(smoke_run, tmp_path):
     """One of them fails: the other and the table are made; then only what is missing. In three minutes."""
     began = time.monotonic()
     copy_run(smoke_run, tmp_path / "smoke")
-    in_the_way = tmp_path / "smoke-margin_1.2" / ".04_reward_model.lock"  # a folder where a file belongs
+    in_the_way = tmp_path / "smoke-margin_1.2" / ".06_evaluation.lock"  # a folder where a file belongs
     in_the_way.mkdir(parents=True)
     out = run_sweep(tmp_path)
     assert out.returncode != 0 and "ablations.html" in out.stdout + out.stderr and (tmp_path / "smoke/ablations.html").exists()
     table = json.loads((tmp_path / "smoke/08_ablations/metrics.json").read_text())
     assert set(table["rows"]) == {"full", "gated"} and set(table["missing"]) == {"smoke-margin_1.2"}, out.stderr[-3000:]
-    assert table["missing"]["smoke-margin_1.2"].startswith("04_reward_model: ")
+    assert table["missing"]["smoke-margin_1.2"].startswith("06_evaluation: ")
     assert os.readlink(tmp_path / "smoke-gated/02_coe") == "../smoke/02_coe"
     first = (tmp_path / "smoke-gated/06_evaluation/metrics.json").stat().st_mtime_ns
     in_the_way.rmdir()
     out = run_sweep(tmp_path)
     assert out.returncode == 0, out.stdout[-3000:] + out.stderr[-3000:]
-    own = {f"smoke-margin_1.2/{stage}" for stage in ("04_reward_model", "05_grpo", "06_evaluation")}
     begun = re.findall(rf"→ {re.escape(str(tmp_path))}/(\S+)/", out.stdout + out.stderr)
-    assert sorted(begun) == sorted([*own, "smoke/08_ablations"])
+    assert begun == ["smoke-margin_1.2/06_evaluation", "smoke/08_ablations"]
     table = json.loads((tmp_path / "smoke/08_ablations/metrics.json").read_text())
     assert set(table["rows"]) == {"full", "gated", "margin_1.2"} and len(table["sentences"]) == 2 and not table["missing"]
     assert table["rows"]["gated"]["valid chains"]["effect"]["questions"] == 6
     assert set(table["negatives"]) == {"full"} and len(table["negatives"]["full"]) == 6 and [x["run"] for x in table["margins"]] == ["full", "margin_1.2"]
     assert (tmp_path / "smoke-gated/06_evaluation/metrics.json").stat().st_mtime_ns == first
     assert not (tmp_path / "smoke-margin_1.2/04_reward_model").is_symlink() and (tmp_path / "smoke-margin_1.2/03_sft").is_symlink()
-    assert time.monotonic() - began < 240
+    assert time.monotonic() - began < 180
 
 
 @pytest.mark.slow
