@@ -4,14 +4,15 @@
 # make review open the page where people review the chains of a run (after notebook 02)
 # make rank   open the page where people rank the answers blind (after notebook 07)
 # make ablations  the runs of params/ablations/ and notebook 08 (hours); run again, it makes what is missing
-# Another profile: make demo PARAMS=params/paper.yaml
+# Another profile, or fewer cores: make demo PARAMS=params/paper.yaml CORES=1
 
 PYTHON ?= python3
 PARAMS ?= params/demo.yaml
+CORES ?= all
 OVERRIDES ?= {}
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-SNAKEMAKE = snakemake --cores all --config params=$(PARAMS) overrides='$(OVERRIDES)'
+SNAKEMAKE = snakemake --cores $(CORES) --config params=$(PARAMS) overrides='$(OVERRIDES)'
 
 .PHONY: demo ablations setup test test-full lab review rank clean
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,8 @@ def chain() -> CoE:
 
 
 def environment(**extra: str) -> dict[str, str]:
-    return os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"} | extra
+    """One thread: two runs can go side by side, and sums round alike on every machine."""
+    return os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"} | extra
 
 
 def start_notebook(stage: str, out: Path, overrides: dict, cwd: Path = ROOT, **env: str) -> subprocess.Popen:
@@ -46,9 +48,9 @@ def run_notebook(stage: str, out: Path, overrides: dict, cwd: Path = ROOT, **env
     assert process.returncode == 0, output[-4000:]
 
 
-def snakemake(overrides: dict, *arguments: str, params: str = SMOKE, more: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+def snakemake(overrides: dict, *arguments: str, params: str = SMOKE, more: tuple[str, ...] = (), cores: str = "1") -> subprocess.CompletedProcess:
     return subprocess.run(
-        [BIN / "snakemake", "--cores", "all", *arguments, "--config", f"params={params}",
+        [BIN / "snakemake", "--cores", cores, *arguments, "--config", f"params={params}",
          f"overrides={json.dumps(overrides)}", *more], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=900)
 
 
@@ -82,12 +84,21 @@ def copy_run(source: Path, target: Path, *without: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def smoke_run(tmp_path_factory) -> Path:
-    """The whole chain, once, by Snakemake on params/smoke.yaml (full fine-tuning)."""
-    outputs = tmp_path_factory.mktemp("outputs")
-    result = snakemake({"outputs": str(outputs)})
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    return outputs / "smoke"
+def two_smoke_runs(tmp_path_factory) -> tuple[Path, Path]:
+    """The whole chain on params/smoke.yaml (full fine-tuning), twice, side by side: by Snakemake, and by papermill alone."""
+    first, second = tmp_path_factory.mktemp("outputs"), tmp_path_factory.mktemp("again")
+    with ThreadPoolExecutor() as pool:
+        again = pool.submit(lambda: [run_notebook(stage, second / "executed", {"outputs": str(second)}) for stage in NOTEBOOKS])
+        result = snakemake({"outputs": str(first)})
+        assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+        again.result()
+    return first / "smoke", second / "smoke"
+
+
+@pytest.fixture(scope="session")
+def smoke_run(two_smoke_runs) -> Path:
+    """The one by Snakemake."""
+    return two_smoke_runs[0]
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +107,6 @@ def demo_sft(tmp_path_factory) -> Path:
     if folder := os.environ.get("KIT_DEMO_MODEL"):
         return Path(folder)
     outputs = tmp_path_factory.mktemp("demo")
-    result = snakemake({"outputs": str(outputs)}, "--until", "03_sft", params="params/demo.yaml")
+    result = snakemake({"outputs": str(outputs)}, "--until", "03_sft", params="params/demo.yaml", cores="all")
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return outputs / "demo" / "03_sft" / "model"

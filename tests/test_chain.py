@@ -140,14 +140,11 @@ def test_rerun_does_only_what_changed(smoke_run):
     assert planned({"dataset.min_answer_chars": 90}) == {*NOTEBOOKS, "report"}
 
 
-def test_two_runs_are_byte_identical(smoke_run, tmp_path):
-    """The second run by papermill alone, in another folder."""
-    for stage in NOTEBOOKS:
-        run_notebook(stage, tmp_path / "executed", {"outputs": str(tmp_path)})
-    first, second = all_metrics(smoke_run), all_metrics(tmp_path / "smoke")
-    assert first == second
+def test_two_runs_are_byte_identical(two_smoke_runs):
+    first, second = two_smoke_runs
+    assert all_metrics(first) == all_metrics(second)
     for weights in ("03_sft/model/model.safetensors", "05_grpo/model/model.safetensors"):
-        assert (smoke_run / weights).read_bytes() == (tmp_path / "smoke" / weights).read_bytes()
+        assert (first / weights).read_bytes() == (second / weights).read_bytes()
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from conftest import BIN, SMOKE, all_metrics, environment
@@ -77,6 +78,7 @@ def test_the_same_jobs_and_a_gpu_for_those_that_need_one(tmp_path):
     assert all(f"threads: {cores}\n" in asked[name] for name in ("05_grpo", "05_grpo_paper-s43"))
 
 
+@pytest.mark.slow
 def test_jobs_run_and_one_that_fails_stops_no_other(tmp_path):
     for stage in ("01_dataset", "02_coe"):  # of the full run, so that its 03 is refused at once
         (tmp_path / "smoke" / stage).mkdir(parents=True)

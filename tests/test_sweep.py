@@ -140,7 +140,7 @@ def test_decisions_of_reviewers_count_in_every_run(tmp_path):
 
 
 def run_sweep(outputs, *arguments):
-    return snakemake({"outputs": str(outputs)}, "ablations", *arguments, more=("overlays=gated,margin_1.2", "seeds=1"))
+    return snakemake({"outputs": str(outputs)}, "ablations", *arguments, more=("overlays=gated,margin_1.2", "seeds=1"), cores="all")
 
 
 def test_a_sweep_of_two_overlays(smoke_run, tmp_path):
