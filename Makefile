@@ -4,6 +4,7 @@
 # make review open the page where people review the chains of a run (after notebook 02)
 # make rank   open the page where people rank the answers blind (after notebook 07)
 # make ablations  the runs of params/ablations/ and notebook 08 (hours); run again, it makes what is missing
+# make check-exports  try outputs/<run>/export/ on the real LLaMA-Factory and verl
 # Another profile, or fewer cores: make demo PARAMS=params/paper.yaml CORES=1
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 SNAKEMAKE = snakemake --cores $(CORES) --config params=$(PARAMS) overrides='$(OVERRIDES)'
 
-.PHONY: demo ablations setup test test-full lab review rank clean
+.PHONY: demo ablations setup test test-full lab review rank check-exports clean
 
 demo: setup
 	@echo "The whole chain with $(PARAMS): dataset, chains of empathy, SFT, reward model, GRPO, evaluation, ranking."
@@ -72,7 +73,17 @@ rank: setup
 	from empathy_lib.run import Run; p = load_params(sys.argv[1], json.loads(sys.argv[2])); launch(Run(p).dir, p.seed, p.language)' \
 	'$(PARAMS)' '$(OVERRIDES)'
 
+check-exports: setup
+	@echo "The exports of a smoke run, tried on LLaMA-Factory and verl themselves, each in its own environment (some GB)."
+	snakemake --cores $(CORES) --config params=params/smoke.yaml --quiet host rules reason --until 05_grpo
+	@python tests/exports/expect.py outputs/smoke
+	@for name in llamafactory verl; do test -f .venv-$$name/ready || { $(PYTHON) -m venv .venv-$$name \
+	&& .venv-$$name/bin/python -m pip install -q $$(grep '^torch==' constraints.txt) \
+	&& .venv-$$name/bin/python -m pip install -q -r tests/exports/$$name.txt && touch .venv-$$name/ready; } || exit 1; done
+	.venv-llamafactory/bin/python tests/exports/with_llamafactory.py outputs/smoke/export/llama_factory
+	PYTHONPATH=. .venv-verl/bin/python tests/exports/with_verl.py outputs/smoke/export/verl
+
 clean:
-	rm -rf .venv .snakemake outputs/smoke *.egg-info
+	rm -rf .venv .venv-llamafactory .venv-verl .snakemake outputs/smoke *.egg-info
 	@# what reviewers and raters have decided stays
 	if [ -d outputs/demo ]; then find outputs/demo -mindepth 1 -maxdepth 1 ! -name review ! -name ratings -exec rm -rf {} +; fi

@@ -54,12 +54,16 @@ def dtype(params: Params) -> Any:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
+def messages(question: str, params: Params, plain: bool = False) -> list[dict[str, str]]:
+    """What the model is told and asked; ``plain`` asks for no format."""
+    return [{"role": "system", "content": system_prompt(params.language, None if plain else params.coe.layers)},
+            {"role": "user", "content": short(question, params.view.question_chars)}]
+
+
 def prompt(tokenizer: Any, question: str, params: Params, plain: bool = False) -> str:
-    """What the model continues: the chat template, with Qwen3's ``<think>`` block closed so that none leaks out. ``plain``
-    asks for no format."""
-    messages = [{"role": "system", "content": system_prompt(params.language, None if plain else params.coe.layers)},
-                {"role": "user", "content": short(question, params.view.question_chars)}]
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+    """What the model continues: the chat template, with Qwen3's ``<think>`` block closed so that none leaks out."""
+    return tokenizer.apply_chat_template(messages(question, params, plain), tokenize=False, add_generation_prompt=True,
+                                         enable_thinking=False)
 
 
 def load(name: str | Path, params: Params, train: bool = False) -> tuple[Any, Any]:

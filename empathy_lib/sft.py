@@ -15,14 +15,13 @@ def as_coe(record: dict[str, Any]) -> CoE:
     return CoE(**{name: record[name] for name in FIELDS})
 
 
-def rows(chains: Sequence[dict[str, Any]], tokenizer: Any, params: Params) -> list[dict[str, str]]:
-    """Chains (``question``, L1 … L4, ``answer``) as TRL prompt-completion rows; loss falls on the completion only.
-    ValueError where no chain can be rendered; where some cannot, they are left out and counted."""
+def texts(chains: Sequence[dict[str, Any]], params: Params) -> list[tuple[str, str]]:
+    """The question of each chain (``question``, L1 … L4, ``answer``) and its text, rendered in the short view. ValueError
+    where no chain can be rendered; where some cannot, they are left out and counted."""
     found, faults = [], []
     for c in chains:
         try:
-            text = render(short_chain(as_coe(c), params.view), params.coe.layers)
-            found.append({"prompt": policy.prompt(tokenizer, c["question"], params), "completion": text + tokenizer.eos_token})
+            found.append((c["question"], render(short_chain(as_coe(c), params.view), params.coe.layers)))
         except (CoEFormatError, KeyError) as error:
             faults.append(f"{c.get('question_id')}: {error}")
     if faults:
@@ -31,6 +30,12 @@ def rows(chains: Sequence[dict[str, Any]], tokenizer: Any, params: Params) -> li
         raise ValueError("no valid chain of empathy to train on" + (f" (the first, {faults[0]})" if faults else "") +
                          ": see 02_coe/rejected.jsonl, or raise coe.n_chains")
     return found
+
+
+def rows(chains: Sequence[dict[str, Any]], tokenizer: Any, params: Params) -> list[dict[str, str]]:
+    """Chains as TRL prompt-completion rows; loss falls on the completion only. ValueError as for ``texts``."""
+    return [{"prompt": policy.prompt(tokenizer, question, params), "completion": text + tokenizer.eos_token}
+            for question, text in texts(chains, params)]
 
 
 def train(chains: Sequence[dict[str, Any]], base: str | Path, folder: Path, params: Params) -> list[dict[str, Any]]:

@@ -46,7 +46,7 @@ def test_file(file):
 def test_start_here_runs(tmp_path):
     run_notebook("00_start_here", tmp_path, {}, cwd=tmp_path)
     text = (tmp_path / "00_start_here.ipynb").read_text()
-    assert re.search(r"the profile that fits this machine: params/\w+\.yaml", text)  # printed; the source has {fits}
+    assert re.search(r"the largest profile that fits this machine: params/\w+\.yaml", text)  # printed; the source has {fits}
 
 
 def test_a_stage_alone_from_another_folder_with_dotted_overrides(smoke_run, tmp_path):
