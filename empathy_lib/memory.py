@@ -3,6 +3,7 @@ have a shape and no data (torch's meta device), and the bytes alive at its worst
 added by formula: 4-bit weights, optimizer, KV cache."""
 
 import weakref
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -29,8 +30,9 @@ def shape(params: Params) -> Any:
     return AutoConfig.from_pretrained(params.policy.model)
 
 
-def counting() -> Any:
-    """A context in which the bytes of all tensors that are made are counted: ``.now``, and ``.peak``, the most at once."""
+def counting(known: Iterable[Any]) -> Any:
+    """A context in which the bytes of all tensors that are made, those of the ``known`` ones not, are counted: ``.now``, and
+    ``.peak``, the most at once. (torch's own MemTracker stops at frozen weights, and LoRA freezes them.)"""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
@@ -38,7 +40,7 @@ def counting() -> Any:
     class Counting(TorchDispatchMode):
         now = peak = 0
 
-        def __init__(self, known: Any = ()) -> None:
+        def __init__(self) -> None:
             super().__init__()
             self.seen = {t.untyped_storage()._cdata for t in known}
 
@@ -59,7 +61,7 @@ def counting() -> Any:
                         self.peak = max(self.peak, self.now)
             return made
 
-    return Counting
+    return Counting()
 def attention(module: Any, query: Any, key: Any, value: Any, mask: Any, **kwargs: Any) -> tuple[Any, None]:
     """Flash attention with a mask, as padded batches need it: on the meta device PyTorch would take the N × N form."""
     import torch
@@ -106,7 +108,7 @@ def step(model: Any, batch: int, length: int, completion: int | None = None) -> 
     from trl.trainer.utils import selective_log_softmax
     ids = torch.zeros(batch, length, dtype=torch.long, device=model.device)
     causal = model.get_base_model() if hasattr(model, "peft_config") else model
-    with counting()(model.parameters()) as counted:
+    with counting(model.parameters()) as counted:
         mask = torch.ones(batch, 1, length, length, dtype=torch.bool, device=model.device)
         told = {"input_ids": ids, "attention_mask": {"full_attention": mask}, "use_cache": False}
         if completion is None:
@@ -155,19 +157,18 @@ def advice(params: Params, available: float) -> dict[str, Any] | None:
     they cost; empty where it fits as it is, None where nothing here helps."""
     tried: dict[str, Any] = {}
     for change in changes(params):
-        if change is not None:
-            tried |= change
+        tried |= change
         changed = params.model_copy(update={block: getattr(params, block).model_copy(update={
-            key.partition(".")[2]: value for key, value in tried.items() if key.startswith(block + ".")}) for block in ("policy", "sft", "grpo", "evaluation")})
+            key.partition(".")[2]: value for key, value in tried.items() if key.startswith(block + ".")}) for block in ("policy", "sft", "grpo")})
         if peak(changed) + RESERVED <= available:
             return tried
     return None
 
 
-def changes(params: Params) -> Any:
+def changes(params: Params) -> Iterator[dict[str, Any]]:
     """What can be given up, one after the other: time, then the batch (its updates stay the same), then bits, then size."""
     p, s, g = params.policy, params.sft, params.grpo
-    yield None
+    yield {}
     if not p.gradient_checkpointing:
         yield {"policy.gradient_checkpointing": True}
     for part in (2, 4, 8, 16):

@@ -47,7 +47,7 @@ def test_verl_gets_the_questions_and_values_of_the_run(smoke_run, written):
     assert [row["extra_info"]["question"] for row in rows] == [q.question for q in asked]
     assert rows[0]["prompt"] == policy.messages(asked[0].question, params)
     for path in (values["actor_rollout_ref"]["model"]["path"], values["reward"]["custom_reward_function"]["reward_kwargs"]["encoder"]):
-        assert (folder / path.removeprefix("${here}/") / "model.safetensors").exists() or list((folder / path.removeprefix("${here}/")).glob("*"))
+        assert list((folder / path.removeprefix("${here}/")).rglob("model.safetensors")), path
     script = folder / "launch.sh"
     assert script.stat().st_mode & 0o100 and "main_ppo" in script.read_text()
 

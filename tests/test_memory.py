@@ -88,6 +88,14 @@ def test_what_does_not_fit_is_mended_in_the_order_of_its_cost():
     assert memory.advice(small(), memory.RESERVED + 1) is None
 
 
+@pytest.mark.parametrize("name, total, without_embedding", [("0.6B", 0.6, 0.44), ("1.7B", 1.7, 1.4), ("4B", 4.0, 3.6), ("8B", 8.2, 6.95), ("14B", 14.8, 13.2)])
+def test_a_bundled_shape_has_as_many_weights_as_its_card_says(name, total, without_embedding):
+    model = memory.new_model(load_params("params/paper.yaml", {"policy.model": f"Qwen/Qwen3-{name}", "policy.lora_rank": 0}))
+    sizes = {key: w.numel() / 1e9 for key, w in model.named_parameters()}
+    flat = sum(size for key, size in sizes.items() if "embed_tokens" not in key and "lm_head" not in key)
+    assert sum(sizes.values()) == pytest.approx(total, rel=0.03) and flat == pytest.approx(without_embedding, rel=0.03)
+
+
 @pytest.mark.parametrize("profile", ["colab_t4", "kaggle_t4x2"])
 def test_a_profile_fits_its_gpu(profile):
     assert memory.advice(load_params(f"params/{profile}.yaml"), 14.7 * 2**30) == {}  # what a T4 of 16 GB offers

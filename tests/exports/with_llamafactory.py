@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-os.environ |= {"CUDA_VISIBLE_DEVICES": "", "ALLOW_EXTRA_ARGS": "0", "DISABLE_VERSION_CHECK": "0"}
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 from llamafactory.data import get_dataset, get_template_and_fix_tokenizer  # noqa: E402
 from llamafactory.hparams import get_train_args  # noqa: E402
