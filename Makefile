@@ -4,6 +4,7 @@
 # make review open the page where people review the chains of a run (after notebook 02)
 # make rank   open the page where people rank the answers blind (after notebook 07)
 # make ablations  the runs of params/ablations/ and notebook 08 (hours); run again, it makes what is missing
+# make badges REPOSITORY=owner/name  before publishing: the address that Colab and Kaggle fetch the kit from, in every notebook
 # make check-exports  try outputs/<run>/export/ on the real LLaMA-Factory and verl
 # Another profile, or fewer cores: make demo PARAMS=params/paper.yaml CORES=1
 
@@ -15,7 +16,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 SNAKEMAKE = snakemake --cores $(CORES) --config params=$(PARAMS) overrides='$(OVERRIDES)'
 
-.PHONY: demo ablations setup test test-full lab review rank check-exports clean
+.PHONY: demo ablations setup test test-full lab review rank badges check-exports clean
 
 demo: setup
 	@echo "The whole chain with $(PARAMS): dataset, chains of empathy, SFT, reward model, GRPO, evaluation, ranking."
@@ -72,6 +73,9 @@ rank: setup
 	@python -c 'import json, sys; from empathy_lib.params import load_params; from empathy_lib.ranking_page import launch; \
 	from empathy_lib.run import Run; p = load_params(sys.argv[1], json.loads(sys.argv[2])); launch(Run(p).dir, p.seed, p.language)' \
 	'$(PARAMS)' '$(OVERRIDES)'
+
+badges: setup
+	python notebooks/badges.py '$(REPOSITORY)'
 
 check-exports: setup
 	@echo "The exports of a smoke run, tried on LLaMA-Factory and verl themselves, each in its own environment (some GB)."

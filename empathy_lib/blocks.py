@@ -118,6 +118,7 @@ class Grpo(Block):
     epsilon: Rate = P("clip range of the probability ratio (Eq. 2)")
     temperature: float = P("sampling temperature of the rollouts", gt=0)
     max_completion_tokens: PositiveInt = P("longest completion sampled", "tokens")
+    fast_inference: bool = P("sample through Unsloth's vLLM engine (a GPU, LoRA, vllm installed) instead of Transformers")
     scale_rewards: Literal["group", "none"] = P("divide a group's advantages by its standard deviation (Eq. 1), or not")
     format: Literal["strict", "soft"] = P("r_format: 1 for a well-formed chain, or the share of the tags in their places")
     reward: Literal["additive", "gated"] = P("r_format + r_answer, or the answer counts only if the format holds")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from empathy_lib import ROOT, sweep
+from empathy_lib import ROOT, memory, sweep
 from empathy_lib.dataset import PAPER_COUNTS
 from empathy_lib.params import Params, load_params
 from empathy_lib.run import manifest
@@ -15,6 +15,8 @@ from empathy_lib.run import manifest
 ASSUMED = {"parameters of the policy": 8.2e9, "parameters of the encoder": 1.0e8, "tokens of a prompt": 400, "tokens of a completion": 600,
            "peak of the GPU, bfloat16, FLOP/s": 9.89e14, "share of the peak reached in training": 0.4,
            "share reached in generation, plain Transformers": 0.02, "minutes a stage to start and load": 3}
+# GPU: its peak in 16 bit without sparsity (FLOP/s, by its data sheet; float16 on a T4), the memory torch finds (GiB), how many.
+GPUS = {"T4": (6.5e13, 14.7, 1), "A100, 80 GB": (3.12e14, 79, 1), "H200": (9.89e14, 139, 1), "8 × H100": (9.89e14, 79, 8)}
 
 
 def measured(rows: Mapping[str, sweep.Row]) -> pd.DataFrame:
@@ -29,9 +31,10 @@ def measured(rows: Mapping[str, sweep.Row]) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["run", "stage", "seconds", "peak MB", "peak GPU MB", "threads"])
 
 
-def hours(p: Params) -> dict[str, float]:
-    """GPU hours of each stage of one run by ``ASSUMED``: 2 operations a parameter and token forward, 6 forward and backward."""
-    n, encoder, prompt, completion, peak, training, generation, start = ASSUMED.values()
+def hours(p: Params, **changes: float) -> dict[str, float]:
+    """GPU hours of each stage of one run by ``ASSUMED``, with ``changes`` of it: 2 operations a parameter and token forward, 6
+    forward and backward."""
+    n, encoder, prompt, completion, peak, training, generation, start = (ASSUMED | changes).values()
     whole, e, g = prompt + completion, p.evaluation, p.grpo
 
     def generated(texts: float) -> float:
@@ -57,3 +60,17 @@ def at_paper_scale() -> list[dict[str, Any]]:
     full, times = hours(load_params("params/paper.yaml")), Counter(stage for _, stage in own)
     return [{"stage": stage, "times": times[stage], "without sharing": len(rows), "hours in a full run": full[stage],
              "hours in the sweep": sum(each[name][stage] for name, s in own if s == stage)} for stage in sweep.MADE]
+
+
+def on_gpus(profile: str = "params/paper.yaml") -> list[dict[str, Any]]:
+    """What GRPO of the profile costs on each of ``GPUS``, changed there as ``memory.advice`` says: hours and GiB on each GPU.
+    Extrapolated, all of it: no such machine was measured. Several GPUs share a step's completions without any loss."""
+    rows = []
+    for name, (peak, gib, count) in GPUS.items():
+        change = memory.advice(load_params(profile), gib * 2**30) or {}
+        p = load_params(profile, change)
+        took = hours(p, **{"peak of the GPU, bfloat16, FLOP/s": peak * count,
+                           "parameters of the policy": sum(w.numel() for w in memory.new_model(p).parameters())})
+        rows.append({"GPU": name, "model": p.policy.model, "in 4 bit": p.policy.load_in_4bit, "GRPO steps": p.grpo.max_steps,
+                     "hours": took["05_grpo"], "GiB on each": (memory.plan(p)[1]["total"] + memory.RESERVED) / 2**30, "changed": change})
+    return rows

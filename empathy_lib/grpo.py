@@ -35,7 +35,7 @@ def make_trainer(questions: Sequence[Question], dev: Sequence[Question], start: 
                  params: Params, config: Any) -> tuple[Any, Any]:
     """TRL's trainer of ``start`` on the questions that leave room for a whole completion, and the tokenizer; ValueError
     where fewer are left than a step needs."""
-    model, tokenizer = policy.load(start, params, train=True)  # before trl: Unsloth must be imported first
+    model, tokenizer = policy.load(start, params, train=True, vllm=params.grpo.fast_inference)  # before trl: Unsloth must be imported first
     from datasets import Dataset
     from trl import GRPOTrainer
 

@@ -64,6 +64,7 @@ class Params(Block):
             "dataset.test_fraction: nothing is left to train on": data.dev_fraction + data.test_fraction >= 1,
             "coe.layers: each at most once, in the order L1 to L4": c.layers != sorted(set(c.layers)),
             f"grpo.threshold: a cosine lies between -1 and 1, got {g.threshold}": g.threshold != "auto" and not -1 <= g.threshold <= 1,
+            "grpo.fast_inference: needs policy.backend unsloth and a policy.lora_rank": g.fast_inference and not (p.backend == "unsloth" and p.lora_rank),
             "reward_model.negatives: at least one kind needs a weight above 0": not any(self.reward_model.negatives.values()),
             f"coe.model: the teacher '{c.teacher}' needs one": c.teacher != "bundled" and not c.model,
             "coe.base_url: the teacher 'openai' needs one": c.teacher == "openai" and not c.base_url,

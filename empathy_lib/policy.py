@@ -66,19 +66,23 @@ def prompt(tokenizer: Any, question: str, params: Params, plain: bool = False) -
                                          enable_thinking=False)
 
 
-def load(name: str | Path, params: Params, train: bool = False) -> tuple[Any, Any]:
-    """Model and tokenizer of a folder or hub name; to ``train`` with a LoRA rank > 0, with fresh (neutral) adapters.
-    FileNotFoundError for a folder without a tokenizer."""
+def load(name: str | Path, params: Params, train: bool = False, vllm: bool = False) -> tuple[Any, Any]:
+    """Model and tokenizer of a folder or hub name; to ``train`` with a LoRA rank > 0, with fresh (neutral) adapters; with
+    ``vllm``, Unsloth's trainer samples through that engine, which takes half of the GPU's memory and shares the weights.
+    FileNotFoundError for a folder without a tokenizer; ValueError for ``vllm`` without a GPU."""
     p, full = params.policy, params.policy.lora_rank == 0
     if Path(name).is_dir() and not (Path(name) / "tokenizer_config.json").exists():
         raise FileNotFoundError(f"{name} holds no tokenizer: copy tokenizer.json and tokenizer_config.json of the model it "
                                 "was made from into it")
+    if vllm and not on_gpu():
+        raise ValueError("grpo.fast_inference: there is no GPU for vLLM here; set it to false")
     lora = dict(r=p.lora_rank, lora_alpha=p.lora_alpha, lora_dropout=0.0, bias="none", target_modules=LORA_TARGETS)
     if p.backend == "unsloth":
         fast, again = unsloth(), "unsloth" if p.gradient_checkpointing else False  # not said, Unsloth recomputes activations
         model, tokenizer = fast.from_pretrained(
             str(name), max_seq_length=p.max_seq_length, dtype=dtype(params), load_in_4bit=p.load_in_4bit,
-            full_finetuning=train and full, use_gradient_checkpointing=again)
+            full_finetuning=train and full, use_gradient_checkpointing=again,
+            **dict(fast_inference=True, max_lora_rank=p.lora_rank) if vllm else {})
         if train and not full:
             model = fast.get_peft_model(model, **lora, random_state=params.seed, use_gradient_checkpointing=again)
         if not train:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from empathy_lib import ablations, costs, plots, show, sweep
+from empathy_lib import ROOT, ablations, costs, plots, show, sweep
+from empathy_lib.params import load_params
 from empathy_lib.schema import write_atomic
 
 
@@ -95,6 +96,18 @@ def test_cost_at_paper_scale_follows_the_params():
     start = costs.ASSUMED["minutes a stage to start and load"] / 60
     assert (costs.hours(half)["05_grpo"] - start) * 2 == pytest.approx(costs.hours(rows["paper"].params)["05_grpo"] - start)
     assert table["05_grpo"]["hours in the sweep"] < table["05_grpo"]["times"] * table["05_grpo"]["hours in a full run"]  # sft_only makes no step
+
+
+def test_readme_says_what_grpo_would_cost_on_each_gpu():
+    rows, lines = costs.on_gpus(), (ROOT / "README.md").read_text().splitlines()
+    cells = {line.split(" | ")[0]: line.strip(" |").split(" | ")[1:] for line in lines if line.startswith("| ")}
+    assert cells["| extrapolated, no such GPU was measured"] == [row["GPU"] for row in rows]
+    assert cells["| hours"] == [f"{row['hours']:.1f}" if row["hours"] < 10 else f"{row['hours']:.0f}" for row in rows]
+    assert cells["| GiB on each GPU"] == [f"{row['GiB on each']:.0f}" for row in rows]
+    assert [cell.split(",")[0] for cell in cells["| model"]] == [row["model"].removeprefix("Qwen/") for row in rows]
+    assert "a step; notebook 08" in (text := "\n".join(lines)) and "8 questions × G = 4" in text
+    g = load_params("params/paper.yaml").grpo
+    assert (g.batch_size * g.gradient_accumulation // g.num_generations, g.num_generations) == (8, 4)
 
 
 def test_measured_costs_are_those_of_the_stages_made(tmp_path):

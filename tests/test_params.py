@@ -70,6 +70,7 @@ BAD = [
     ({"policy.lora_rank": -1}, ["policy.lora_rank"]),
     ({"dataset.dev_fraction": 0.6, "dataset.test_fraction": 0.5}, ["test_fraction"]),
     ({"grpo.max_completion_tokens": 4000}, ["max_completion_tokens", "max_seq_length"]),
+    ({"grpo.fast_inference": True}, ["grpo.fast_inference", "lora_rank"]),
     ({"coe.layers": ["L2", "L1"]}, ["coe.layers", "order"]),
     ({"coe.layers": ["L1", "L5"]}, ["coe.layers", "L5"]),
     ({"coe.teacher": "openai", "coe.base_url": None}, ["coe.base_url", "openai"]),
