@@ -15,8 +15,8 @@ from empathy_lib.run import manifest
 ASSUMED = {"parameters of the policy": 8.2e9, "parameters of the encoder": 1.0e8, "tokens of a prompt": 400, "tokens of a completion": 600,
            "peak of the GPU, bfloat16, FLOP/s": 9.89e14, "share of the peak reached in training": 0.4,
            "share reached in generation, plain Transformers": 0.02, "minutes a stage to start and load": 3}
-# GPU: its peak in 16 bit without sparsity (FLOP/s, by its data sheet; float16 on a T4), the memory torch finds (GiB), how many.
-GPUS = {"T4": (6.5e13, 14.7, 1), "A100, 80 GB": (3.12e14, 79, 1), "H200": (9.89e14, 139, 1), "8 × H100": (9.89e14, 79, 8)}
+# GPU: its profile, its peak in 16 bit without sparsity (FLOP/s, by its data sheet; float16 on a T4), how many.
+GPUS = {"T4": ("colab_t4", 6.5e13, 1), "A100, 80 GB": ("paper", 3.12e14, 1), "H200": ("paper", 9.89e14, 1), "8 × H100": ("paper", 9.89e14, 8)}
 
 
 def measured(rows: Mapping[str, sweep.Row]) -> pd.DataFrame:
@@ -62,15 +62,18 @@ def at_paper_scale() -> list[dict[str, Any]]:
              "hours in the sweep": sum(each[name][stage] for name, s in own if s == stage)} for stage in sweep.MADE]
 
 
-def on_gpus(profile: str = "params/paper.yaml") -> list[dict[str, Any]]:
-    """What GRPO of the profile costs on each of ``GPUS``, changed there as ``memory.advice`` says: hours and GiB on each GPU.
-    Extrapolated, all of it: no such machine was measured. Several GPUs share a step's completions without any loss."""
-    rows = []
-    for name, (peak, gib, count) in GPUS.items():
-        change = memory.advice(load_params(profile), gib * 2**30) or {}
-        p = load_params(profile, change)
-        took = hours(p, **{"peak of the GPU, bfloat16, FLOP/s": peak * count,
-                           "parameters of the policy": sum(w.numel() for w in memory.new_model(p).parameters())})
-        rows.append({"GPU": name, "model": p.policy.model, "in 4 bit": p.policy.load_in_4bit, "GRPO steps": p.grpo.max_steps,
-                     "hours": took["05_grpo"], "GiB on each": (memory.plan(p)[1]["total"] + memory.RESERVED) / 2**30, "changed": change})
+def on_gpus() -> list[dict[str, Any]]:
+    """What GRPO at the paper's number of steps, with as many questions in each, costs on each of ``GPUS`` with its profile:
+    hours, and GiB on each GPU. Extrapolated, all of it: no such machine was measured. Several GPUs lose nothing to each other."""
+    g, planned, rows = load_params("params/paper.yaml").grpo, {}, []
+    for name, (profile, peak, count) in GPUS.items():
+        own = load_params(f"params/{profile}.yaml").grpo
+        p = load_params(f"params/{profile}.yaml", {
+            "grpo.max_steps": g.max_steps, "grpo.gradient_accumulation": g.batch_size * g.gradient_accumulation // own.batch_size})
+        if profile not in planned:
+            planned[profile] = memory.plan(p)[1]["total"] + memory.RESERVED, sum(w.numel() for w in memory.new_model(p).parameters())
+        needed, parameters = planned[profile]
+        took = hours(p, **{"peak of the GPU, bfloat16, FLOP/s": peak * count, "parameters of the policy": parameters})
+        rows.append({"GPU": name, "profile": profile, "model": p.policy.model, "in 4 bit": p.policy.load_in_4bit,
+                     "GRPO steps": p.grpo.max_steps, "hours": took["05_grpo"], "GiB on each": needed / 2**30})
     return rows
