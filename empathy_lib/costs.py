@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from empathy_lib import ROOT, memory, sweep
+from empathy_lib import ROOT, many_gpus, memory, sweep
 from empathy_lib.dataset import PAPER_COUNTS
 from empathy_lib.params import Params, load_params
 from empathy_lib.run import manifest
@@ -65,15 +65,16 @@ def at_paper_scale() -> list[dict[str, Any]]:
 def on_gpus() -> list[dict[str, Any]]:
     """What GRPO at the paper's number of steps, with as many questions in each, costs on each of ``GPUS`` with its profile:
     hours, and GiB on each GPU. Extrapolated, all of it: no such machine was measured. Several GPUs lose nothing to each other."""
-    g, planned, rows = load_params("params/paper.yaml").grpo, {}, []
+    g, rows = load_params("params/paper.yaml").grpo, []
+    planned: dict[Any, float] = {}
     for name, (profile, peak, count) in GPUS.items():
         own = load_params(f"params/{profile}.yaml").grpo
         p = load_params(f"params/{profile}.yaml", {
             "grpo.max_steps": g.max_steps, "grpo.gradient_accumulation": g.batch_size * g.gradient_accumulation // own.batch_size})
-        if profile not in planned:
-            planned[profile] = memory.plan(p)[1]["total"] + memory.RESERVED, sum(w.numel() for w in memory.new_model(p).parameters())
-        needed, parameters = planned[profile]
-        took = hours(p, **{"peak of the GPU, bfloat16, FLOP/s": peak * count, "parameters of the policy": parameters})
+        took = hours(p, **{"peak of the GPU, bfloat16, FLOP/s": peak * count,
+                           "parameters of the policy": sum(w.numel() for w in memory.new_model(p).parameters())})
+        if (profile, count) not in planned:
+            planned[profile, count] = memory.plan(many_gpus.share(p, count, ["grpo"]))[1]["total"] + memory.RESERVED
         rows.append({"GPU": name, "profile": profile, "model": p.policy.model, "in 4 bit": p.policy.load_in_4bit,
-                     "GRPO steps": p.grpo.max_steps, "hours": took["05_grpo"], "GiB on each": needed / 2**30})
+                     "GRPO steps": p.grpo.max_steps, "hours": took["05_grpo"], "GiB on each": planned[profile, count] / 2**30})
     return rows

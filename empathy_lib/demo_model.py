@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from empathy_lib import policy
-from empathy_lib.coe import TAGS
+from empathy_lib.coe import FIELDS, TAGS
 from empathy_lib.params import Params
 from empathy_lib.run import building
+from empathy_lib.schema import Question
 from empathy_lib.view import short
 
 END, PAD = "<|im_end|>", "<|endoftext|>"
@@ -29,24 +30,26 @@ def tokenizer(texts: Sequence[str], vocab_size: int) -> Any:
     return result
 
 
-def build(pairs: Sequence[tuple[str, str]], texts: Sequence[str], folder: Path, params: Params) -> dict[str, Any]:
-    """Train the demo base on (question, plain answer) pairs of the training split into ``folder``; resumes; returns
-    its facts. ``texts`` is what the tokenizer may learn from besides."""
+def build(questions: Sequence[Question], chains: Sequence[dict[str, Any]], folder: Path, params: Params) -> dict[str, Any]:
+    """Train the demo base on the training questions and their plain answers into ``folder``; resumes; returns its facts. The
+    tokenizer also learns from the texts of the chains."""
+    from accelerate import PartialState
     from datasets import Dataset
     from transformers import Qwen3Config, Qwen3ForCausalLM, set_seed
     d, p, work = params.demo_model, params.policy, folder.with_name(folder.name + "_training")
-    start = work / "start"
-    if not start.exists():
-        with building(start) as target:
-            tok = tokenizer([text for pair in pairs for text in pair] + list(texts), d.vocab_size)
-            config = Qwen3Config(
-                vocab_size=len(tok), hidden_size=d.hidden_size, intermediate_size=d.intermediate_size,
-                num_hidden_layers=d.layers, num_attention_heads=d.heads, num_key_value_heads=d.kv_heads,
-                head_dim=d.hidden_size // d.heads, max_position_embeddings=p.max_seq_length,
-                tie_word_embeddings=True, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id)
-            set_seed(params.seed)
-            Qwen3ForCausalLM(config).save_pretrained(target)
-            tok.save_pretrained(target)
+    start, pairs = work / "start", [(q.question, a.text) for q in questions for a in q.answers]
+    with PartialState(cpu=not policy.on_gpu()).main_process_first():  # of those of ``many_gpus``
+        if not start.exists():
+            with building(start) as target:
+                tok = tokenizer([text for pair in pairs for text in pair] + [c[name] for c in chains for name in FIELDS], d.vocab_size)
+                config = Qwen3Config(
+                    vocab_size=len(tok), hidden_size=d.hidden_size, intermediate_size=d.intermediate_size,
+                    num_hidden_layers=d.layers, num_attention_heads=d.heads, num_key_value_heads=d.kv_heads,
+                    head_dim=d.hidden_size // d.heads, max_position_embeddings=p.max_seq_length,
+                    tie_word_embeddings=True, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id)
+                set_seed(params.seed)
+                Qwen3ForCausalLM(config).save_pretrained(target)
+                tok.save_pretrained(target)
     full = params.model_copy(update={"policy": p.model_copy(update={"lora_rank": 0})})
     model, tok = policy.load(start, full, train=True)
     from trl import SFTConfig, SFTTrainer

@@ -82,7 +82,7 @@ def train(questions: Sequence[Question], dev: Sequence[Question], start: str | P
     log = policy.fit(trainer, folder / "model", lambda target: policy.save(trainer.model, tokenizer, target, params))
     times = [row["step_time"] for row in trainer.state.log_history if "step_time" in row]
     times = times[-len(spent) // len(rewards):] if spent else []  # of this session, where it was resumed
-    if times:
+    if times and trainer.is_world_process_zero():
         write_json(folder / "timing.json", {"steps": len(times), "median_step_seconds": float(np.median(times)),
                                             "reward_share": sum(spent) / sum(times)})
     return log

@@ -95,7 +95,7 @@ def load(name: str | Path, params: Params, train: bool = False, vllm: bool = Fal
         tokenizer = AutoTokenizer.from_pretrained(str(name))
         model = AutoModelForCausalLM.from_pretrained(
             str(name), dtype=dtype(params), quantization_config=quantise,
-            device_map={"": 0} if on_gpu() else None)
+            device_map={"": int(os.environ.get("LOCAL_RANK", 0))} if on_gpu() else None)  # set by torchrun
         if train and not full:
             set_seed(params.seed)
             model = get_peft_model(model, LoraConfig(**lora, task_type="CAUSAL_LM"))
@@ -149,12 +149,14 @@ def trainer_arguments(params: Params, folder: Path, block: Any) -> dict[str, Any
     kind = str(dtype(params))
     return dict(output_dir=str(folder), seed=params.seed, data_seed=params.seed, report_to="none", logging_steps=1,
                 save_strategy="steps", save_total_limit=2, bf16=kind == "torch.bfloat16", fp16=kind == "torch.float16",
-                per_device_train_batch_size=block.batch_size, learning_rate=block.learning_rate)
+                per_device_train_batch_size=block.batch_size, learning_rate=block.learning_rate, use_cpu=not on_gpu(),
+                ddp_find_unused_parameters=False)  # there are none; looking for them breaks recomputed activations
 
 
 def fit(trainer: Any, target: Path, save_to: Callable[[Path], Any]) -> list[dict[str, Any]]:
     """Train on from the newest whole checkpoint, write ``log.jsonl`` beside it, and save to ``target`` where it is not
-    there yet. Returns the log, one dict a step, without times and totals, which differ after an interruption."""
+    there yet. Returns the log, one dict a step, without times and totals, which differ after an interruption. Of several
+    processes (``many_gpus``) all train, and the first writes."""
     from transformers import TrainerCallback
     folder = Path(trainer.args.output_dir)
     if target.exists():
@@ -166,13 +168,17 @@ def fit(trainer: Any, target: Path, save_to: Callable[[Path], Any]) -> list[dict
                 print(f"{Path(args.output_dir).name}: step {state.global_step} of {state.max_steps}", flush=True)
 
     trainer.add_callback(Progress())
-    trainer.train(resume_from_checkpoint=checkpoint(folder))
+    with trainer.args.main_process_first(local=False):  # it removes half-written checkpoints
+        newest = checkpoint(folder)
+    trainer.train(resume_from_checkpoint=newest)
     dropped = ("runtime", "per_second", "time", "flos", "num_input_tokens")
     log = [{key: value for key, value in row.items() if not any(part in key for part in dropped)}
            for row in trainer.state.log_history if "train_loss" not in row]
-    write_jsonl(folder / "log.jsonl", log)
-    with building(target) as temporary:
-        save_to(temporary)
+    if trainer.is_world_process_zero():
+        write_jsonl(folder / "log.jsonl", log)
+        with building(target) as temporary:
+            save_to(temporary)
+    trainer.accelerator.wait_for_everyone()
     return log
 
 
@@ -180,6 +186,8 @@ def untouched(start: str | Path, folder: Path, params: Params) -> list[dict[str,
     """A stage of no steps: ``folder/model`` is ``start`` itself, whole (a 4-bit one could not be merged into later); the
     log is empty."""
     whole = params.model_copy(update={"policy": params.policy.model_copy(update={"load_in_4bit": False})})
+    if os.environ.get("RANK", "0") != "0":  # one process does it
+        return []
     if not (folder / "model").exists():
         with building(folder / "model") as temporary:
             model, tokenizer = load(start, whole)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
 
 from empathy_lib import coe, metrics, plots
@@ -91,8 +92,8 @@ class Watch(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         whole = state.global_step % (args.num_iterations * max(1, args.steps_per_generation // args.gradient_accumulation_steps)) == 0
-        if self.save_after and whole and time.monotonic() - self.saved > self.save_after:
-            control.should_save = True
+        if self.save_after and whole:  # clocks differ, and a checkpoint holds a part of every process: rank 0's decides
+            control.should_save |= broadcast_object_list([time.monotonic() - self.saved > self.save_after])[0]
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.saved = time.monotonic()
