@@ -57,9 +57,10 @@ test: setup
 	@echo "Quick tests: units, every notebook once on params/smoke.yaml, two identical runs, two kills."
 	python -m pytest -m "not slow and not gpu"
 
-test-full: setup
-	@echo "All tests that this machine can run."
-	python -m pytest
+test-full: test
+	@echo "The slow tests, two at a time, and those that need a GPU."
+	python -m pytest -m "slow and not gpu" -n 2 --dist worksteal
+	python -m pytest -m gpu
 
 lab: setup
 	jupyter lab notebooks/00_start_here.ipynb
