@@ -1,7 +1,10 @@
 """What runs cost: measured, from their manifests, and extrapolated to the paper's scale by counting operations."""
 
+import json
+import re
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,8 +18,10 @@ from empathy_lib.run import manifest
 ASSUMED = {"parameters of the policy": 8.2e9, "parameters of the encoder": 1.0e8, "tokens of a prompt": 400, "tokens of a completion": 600,
            "peak of the GPU, bfloat16, FLOP/s": 9.89e14, "share of the peak reached in training": 0.4,
            "share reached in generation, plain Transformers": 0.02, "minutes a stage to start and load": 3}
-# GPU: its profile, its peak in 16 bit without sparsity (FLOP/s, by its data sheet; float16 on a T4), how many.
-GPUS = {"T4": ("colab_t4", 6.5e13, 1), "A100, 80 GB": ("paper", 3.12e14, 1), "H200": ("paper", 9.89e14, 1), "8 × H100": ("paper", 9.89e14, 8)}
+# FLOP/s in 16 bit without sparsity, by NVIDIA's data sheets (of a T4 in float16); the first name that fits a GPU's counts.
+PEAKS = {"T4": 6.5e13, "L4": 1.21e14, "A100": 3.12e14, "H100 PCIe": 7.56e14, "H100": 9.89e14, "H200": 9.89e14}
+# GPUs: of which kind, with which profile, how many.
+GPUS = {"T4": ("T4", "colab_t4", 1), "A100, 80 GB": ("A100", "paper", 1), "H200": ("H200", "paper", 1), "8 × H100": ("H100", "paper", 8)}
 
 
 def measured(rows: Mapping[str, sweep.Row]) -> pd.DataFrame:
@@ -62,19 +67,31 @@ def at_paper_scale() -> list[dict[str, Any]]:
              "hours in the sweep": sum(each[name][stage] for name, s in own if s == stage)} for stage in sweep.MADE]
 
 
-def on_gpus() -> list[dict[str, Any]]:
+def step_seconds(kind: str, model: str, folder: Path) -> float | None:
+    """What a GRPO step took on one such GPU, by ``folder/gpu_grpo.json`` (tests/benchmarks/gpu_grpo.py writes it); None where
+    nobody has measured it."""
+    said = json.loads((folder / "gpu_grpo.json").read_text()) if (folder / "gpu_grpo.json").exists() else None
+    if not said or said["shape"] != model or not re.search(rf"\b{kind}\b", said["machine"]["gpu"]):
+        return None
+    return min((b["seconds_a_step"] for b in said["backends"].values() if "seconds_a_step" in b), default=None)
+
+
+def on_gpus(folder: Path = ROOT / "outputs" / "reference" / "benchmarks") -> list[dict[str, Any]]:
     """What GRPO at the paper's number of steps, with as many questions in each, costs on each of ``GPUS`` with its profile:
-    hours, and GiB on each GPU. Extrapolated, all of it: no such machine was measured. Several GPUs lose nothing to each other."""
+    hours, from a measured step where ``folder`` has one for a single GPU, else extrapolated; and GiB on each GPU, planned.
+    Several GPUs lose nothing to each other."""
     g, rows = load_params("params/paper.yaml").grpo, []
     planned: dict[Any, float] = {}
-    for name, (profile, peak, count) in GPUS.items():
+    for name, (kind, profile, count) in GPUS.items():
         own = load_params(f"params/{profile}.yaml").grpo
         p = load_params(f"params/{profile}.yaml", {
             "grpo.max_steps": g.max_steps, "grpo.gradient_accumulation": g.batch_size * g.gradient_accumulation // own.batch_size})
-        took = hours(p, **{"peak of the GPU, bfloat16, FLOP/s": peak * count,
+        step = step_seconds(kind, p.policy.model, folder)
+        took = hours(p, **{"peak of the GPU, bfloat16, FLOP/s": PEAKS[kind] * count,
                            "parameters of the policy": sum(w.numel() for w in memory.new_model(p).parameters())})
         if (profile, count) not in planned:
             planned[profile, count] = memory.plan(many_gpus.share(p, count, ["grpo"]))[1]["total"] + memory.RESERVED
         rows.append({"GPU": name, "profile": profile, "model": p.policy.model, "in 4 bit": p.policy.load_in_4bit,
-                     "GRPO steps": p.grpo.max_steps, "hours": took["05_grpo"], "GiB on each": planned[profile, count] / 2**30})
+                     "GRPO steps": p.grpo.max_steps, "hours": p.grpo.max_steps * step / count / 3600 if step else took["05_grpo"],
+                     "known": "measured step" if step and count == 1 else "extrapolation", "GiB on each": planned[profile, count] / 2**30})
     return rows

@@ -28,7 +28,10 @@ def unsloth() -> Any:
 
 
 def import_backend(params: Params) -> None:
-    """Import Unsloth, where it is the backend: it must come before transformers, trl and sentence-transformers."""
+    """Import Unsloth, where it is the backend: it must come before transformers, trl and sentence-transformers. Of several GPUs
+    a process keeps to one, unless told otherwise: Transformers would split its batches over all (``many_gpus`` has several)."""
+    if "LOCAL_RANK" not in os.environ:  # not of torchrun's
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     if params.policy.backend == "unsloth":
         unsloth()
 

@@ -111,6 +111,15 @@ def test_readme_says_what_grpo_would_cost_on_each_gpu():
     assert (g.batch_size * g.gradient_accumulation // g.num_generations, g.num_generations) == (8, 4)
 
 
+def test_a_measured_step_replaces_the_extrapolation(tmp_path):
+    write_atomic(tmp_path / "gpu_grpo.json", json.dumps({"shape": "Qwen/Qwen3-8B", "machine": {"gpu": "NVIDIA H200"}, "backends": {
+        "transformers": {"seconds_a_step": 40.0}, "unsloth": {"seconds_a_step": 18.0}, "vllm": {"runs": []}}}))
+    assert costs.step_seconds("H200", "Qwen/Qwen3-8B", tmp_path) == 18
+    assert costs.step_seconds("H100", "Qwen/Qwen3-8B", tmp_path) is costs.step_seconds("H200", "Qwen/Qwen3-4B", tmp_path) is None
+    rows = {row["GPU"]: row for row in costs.on_gpus(tmp_path)}
+    assert rows["H200"]["hours"] == 5 and [row["known"] for row in rows.values()].count("measured step") == 1
+
+
 def test_measured_costs_are_those_of_the_stages_made(tmp_path):
     rows = sweep.rows("params/smoke.yaml", {"outputs": str(tmp_path)}, ["gated"], 1)
     entry = {"seconds": 3.5, "peak_mb": {"process": 900}, "threads": 2}

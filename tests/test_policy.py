@@ -1,5 +1,6 @@
 """Both backends on a small Qwen3, and the prompt that keeps <think> out of completions."""
 
+import os
 import subprocess
 import sys
 
@@ -103,3 +104,11 @@ def test_unsloth_missing_is_an_error_that_names_the_way_out():
             "policy.load('x', load_params('params/smoke.yaml'))")
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "ImportError: Unsloth cannot be imported here" in result.stderr and "policy.backend: transformers" in result.stderr
+
+
+@pytest.mark.parametrize("before, after", [({}, "0"), ({"CUDA_VISIBLE_DEVICES": "3"}, "3"), ({"LOCAL_RANK": "1"}, "None")])
+def test_a_process_keeps_to_one_gpu(before, after):
+    code = ("import os; from empathy_lib import policy; from empathy_lib.params import load_params\n"
+            "policy.import_backend(load_params('params/smoke.yaml', {'policy.backend': 'transformers'}))\nprint(os.environ.get('CUDA_VISIBLE_DEVICES'))")
+    clean = {k: v for k, v in os.environ.items() if k not in ("CUDA_VISIBLE_DEVICES", "LOCAL_RANK")}
+    assert subprocess.run([sys.executable, "-c", code], env=clean | before, capture_output=True, text=True).stdout.split() == [after]

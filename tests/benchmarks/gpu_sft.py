@@ -19,16 +19,15 @@ from typing import Any
 import gpu
 
 from empathy_lib import memory
+from empathy_lib.costs import PEAKS
 from empathy_lib.params import Params
 
 GOALS = {"mfu": .40, "times_faster": 1.5}  # at least: Unsloth's MFU, and against plain
-# FLOP/s of the 16-bit tensor cores, dense; T4 has float16 only. The first name that fits counts.
-PEAKS = {r"H100 PCIe": 756e12, r"H100|H200": 989e12, r"A100": 312e12, r"\bL4\b": 121e12, r"\bT4\b": 65e12}
 
 
 def peak(name: str) -> float | None:
     """FLOP/s of the GPU of that name; None where it is not known here."""
-    return next((value for pattern, value in PEAKS.items() if re.search(pattern, name)), None)
+    return next((value for kind, value in PEAKS.items() if re.search(rf"\b{kind}\b", name)), None)
 
 
 def flops_a_token(params: Params) -> dict[str, float]:
