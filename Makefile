@@ -47,9 +47,9 @@ setup: .venv/ready
 	@echo "Setting up .venv (about 2.5 GB) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@# torch first and named exactly, so that the CPU build is taken where one is offered; unsloth last and without
-	@# its dependencies, because on a CPU it needs nothing more and with them it cannot be resolved
+	@# its dependencies, because with them it cannot be resolved; on a CPU it needs nothing more, on a GPU what the extra names
 	@$(BIN)/python -m pip install -q $$(grep '^torch==' constraints.txt)
-	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
+	@$(BIN)/python -m pip install -q -c constraints.txt -e ".[test$$(command -v nvidia-smi > /dev/null && echo ,gpu)]"
 	@$(BIN)/python -m pip install -q -c constraints.txt --no-deps unsloth unsloth_zoo
 	@touch $@
 

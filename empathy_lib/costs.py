@@ -67,13 +67,15 @@ def at_paper_scale() -> list[dict[str, Any]]:
              "hours in the sweep": sum(each[name][stage] for name, s in own if s == stage)} for stage in sweep.MADE]
 
 
-def step_seconds(kind: str, model: str, folder: Path) -> float | None:
-    """What a GRPO step took on one such GPU, by ``folder/gpu_grpo.json`` (tests/benchmarks/gpu_grpo.py writes it); None where
-    nobody has measured it."""
-    said = json.loads((folder / "gpu_grpo.json").read_text()) if (folder / "gpu_grpo.json").exists() else None
-    if not said or said["shape"] != model or not re.search(rf"\b{kind}\b", said["machine"]["gpu"]):
-        return None
-    return min((b["seconds_a_step"] for b in said["backends"].values() if "seconds_a_step" in b), default=None)
+def step_seconds(kind: str, p: Params, folder: Path) -> float | None:
+    """What a GRPO step of ``p`` took on one such GPU with prompts and completions of full length, by ``folder/gpu_grpo.json``
+    (tests/benchmarks/gpu_grpo.py writes it); None where nobody has measured it."""
+    said = json.loads((folder / "gpu_grpo.json").read_text()) if (folder / "gpu_grpo.json").exists() else {}
+    used = {block: {key: value for key, value in getattr(p, block).model_dump().items() if key not in ("max_steps", "backend", "model")}
+            for block in ("policy", "grpo")}
+    same = said and said["shape"] == p.policy.model and re.search(rf"\b{kind}\b", said["machine"]["gpu"]) and all(
+        said["params"][block] | values == said["params"][block] for block, values in used.items())
+    return said["backends"].get(p.policy.backend, {}).get("seconds_a_step") if same else None
 
 
 def on_gpus(folder: Path = ROOT / "outputs" / "reference" / "benchmarks") -> list[dict[str, Any]]:
@@ -86,7 +88,7 @@ def on_gpus(folder: Path = ROOT / "outputs" / "reference" / "benchmarks") -> lis
         own = load_params(f"params/{profile}.yaml").grpo
         p = load_params(f"params/{profile}.yaml", {
             "grpo.max_steps": g.max_steps, "grpo.gradient_accumulation": g.batch_size * g.gradient_accumulation // own.batch_size})
-        step = step_seconds(kind, p.policy.model, folder)
+        step = step_seconds(kind, p, folder)
         took = hours(p, **{"peak of the GPU, bfloat16, FLOP/s": PEAKS[kind] * count,
                            "parameters of the policy": sum(w.numel() for w in memory.new_model(p).parameters())})
         if (profile, count) not in planned:

@@ -1,5 +1,5 @@
-"""SFT and GRPO on all GPUs of one host, one process a GPU (DDP): train a stage, then run its notebook with the same params,
-which finds the model and goes on from there. Killed, the same command goes on from the newest checkpoint. Of GRPO's log,
+"""SFT and GRPO on all GPUs of one host, one process a GPU (DDP). Run the notebooks before the stage, then this, then the stage's
+own notebook, which finds the model: all with the same params. Killed, the same command goes on from the newest checkpoint. Of GRPO's log,
 ``distinct_1`` and ``navg`` are means over the processes' parts of a batch.
 
 ``torchrun --nproc-per-node 8 -m empathy_lib.many_gpus 03_sft params/paper.yaml '{"policy.backend": "transformers"}'``"""

@@ -112,10 +112,13 @@ def test_readme_says_what_grpo_would_cost_on_each_gpu():
 
 
 def test_a_measured_step_replaces_the_extrapolation(tmp_path):
-    write_atomic(tmp_path / "gpu_grpo.json", json.dumps({"shape": "Qwen/Qwen3-8B", "machine": {"gpu": "NVIDIA H200"}, "backends": {
-        "transformers": {"seconds_a_step": 40.0}, "unsloth": {"seconds_a_step": 18.0}, "vllm": {"runs": []}}}))
-    assert costs.step_seconds("H200", "Qwen/Qwen3-8B", tmp_path) == 18
-    assert costs.step_seconds("H100", "Qwen/Qwen3-8B", tmp_path) is costs.step_seconds("H200", "Qwen/Qwen3-4B", tmp_path) is None
+    p = load_params("params/paper.yaml")
+    write_atomic(tmp_path / "gpu_grpo.json", json.dumps({
+        "shape": "Qwen/Qwen3-8B", "machine": {"gpu": "NVIDIA H200"}, "params": {"policy": p.policy.model_dump(), "grpo": p.grpo.model_dump()},
+        "backends": {"transformers": {"seconds_a_step": 40.0}, "unsloth": {"seconds_a_step": 18.0}, "unsloth_vllm": {"seconds_a_step": 9.0}}}))
+    assert costs.step_seconds("H200", p, tmp_path) == 18
+    assert costs.step_seconds("H100", p, tmp_path) is None
+    assert costs.step_seconds("H200", load_params("params/paper.yaml", {"grpo.batch_size": 4}), tmp_path) is None
     rows = {row["GPU"]: row for row in costs.on_gpus(tmp_path)}
     assert rows["H200"]["hours"] == 5 and [row["known"] for row in rows.values()].count("measured step") == 1
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import gpu
 
-from empathy_lib.blocks import Grpo
 from empathy_lib.params import Params
 
 GOALS = {"times_faster": 2.0}  # at least: Unsloth's faster variant against plain
@@ -22,12 +21,9 @@ GOALS = {"times_faster": 2.0}  # at least: Unsloth's faster variant against plai
 
 def variants() -> tuple[dict[str, dict[str, Any]], str]:
     """Name and overrides of what can be compared here; what is not, and why."""
-    switch = {"grpo.fast_inference": False} if "fast_inference" in Grpo.model_fields else {}
-    found = {"unsloth": {"policy.backend": "unsloth"} | switch, "transformers": {"policy.backend": "transformers"} | switch}
+    found = {name: {"policy.backend": name, "grpo.fast_inference": False} for name in ("unsloth", "transformers")}
     if not importlib.util.find_spec("vllm"):
         return found, "Unsloth with vLLM: vllm is not installed"
-    if not switch:
-        return found, "Unsloth with vLLM: this kit has no parameter grpo.fast_inference"
     return {"unsloth_vllm": {"policy.backend": "unsloth", "grpo.fast_inference": True}} | found, ""
 
 
