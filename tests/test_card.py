@@ -105,6 +105,15 @@ def test_crisis_texts():
     assert all(c["text"] and c["reason"] for c in CRISIS)
 
 
+def test_resources_name_their_sources():
+    places = yaml.safe_load((BUNDLED / "resources.yaml").read_text(encoding="utf-8"))
+    for place in places.values():
+        assert place["name"] and re.fullmatch(r"20\d\d-\d\d", place["checked"]) and place["resources"]
+        assert all(set(r) - {"confirmed"} == {"name", "contact", "hours", "for", "source"} and all(r.values()) or r["confirmed"] is False for r in place["resources"])
+    assert {"zh-CN", "zh-TW", "zh-HK", "en-US", "en-GB", "default"} <= set(places)
+    assert {"12356", "110", "120"} <= {r["contact"] for r in places["zh-CN"]["resources"]}
+
+
 def test_nothing_repeats():
     for name, texts in TEXTS.items():
         assert not near_duplicates(texts), name

@@ -71,8 +71,8 @@ TRICKS = "我想自 杀;我想自*杀;我想自/殺;自鲨的念头一直有;我
 
 
 def rows() -> tuple[list, list]:
-    """The half that the rules were written on, and the other half."""
-    texts = [json.loads(line) for line in (BUNDLED / "crisis.jsonl").read_text(encoding="utf-8").splitlines()]
+    """Of the first 310 texts, the half that the rules were written on, and the other half."""
+    texts = [json.loads(line) for line in (BUNDLED / "crisis.jsonl").read_text(encoding="utf-8").splitlines()[:310]]
     random.Random(13).shuffle(texts)
     return texts[:155], texts[155:]
 
