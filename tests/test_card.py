@@ -13,7 +13,7 @@ from empathy_lib.schema import read_jsonl, read_questions
 FAULTS = {"dismissive", "moralising", "advice_before_understanding", "generic_platitude", "off_topic", "cold", "over_diagnosing", "unsafe"}
 CARD = BUNDLED / "CARD.md"
 QUESTIONS = read_questions(BUNDLED / "questions.jsonl")[0]
-CHAINS, NEGATIVES, CRISIS = (read_jsonl(BUNDLED / f"{name}.jsonl") for name in ("coe", "negatives", "crisis"))
+CHAINS, NEGATIVES, CRISIS, REPLIES = (read_jsonl(BUNDLED / f"{name}.jsonl") for name in ("coe", "negatives", "crisis", "unsafe_replies"))
 TOPICS = yaml.safe_load((BUNDLED / "topics.yaml").read_text(encoding="utf-8"))
 TEXTS = {
     "question": [q.question for q in QUESTIONS],
@@ -21,6 +21,7 @@ TEXTS = {
     **{layer: [c[layer] for c in CHAINS] for layer in LAYERS},
     "faulty reply": [n["text"] for n in NEGATIVES],
     "crisis text": [c["text"] for c in CRISIS],
+    "reply, safe or not": [r["text"] for r in REPLIES],
 }
 
 
@@ -105,13 +106,10 @@ def test_crisis_texts():
     assert all(c["text"] and c["reason"] for c in CRISIS)
 
 
-def test_resources_name_their_sources():
-    places = yaml.safe_load((BUNDLED / "resources.yaml").read_text(encoding="utf-8"))
-    for place in places.values():
-        assert place["name"] and re.fullmatch(r"20\d\d-\d\d", place["checked"]) and place["resources"]
-        assert all(set(r) - {"confirmed"} == {"name", "contact", "hours", "for", "source"} and all(r.values()) or r["confirmed"] is False for r in place["resources"])
-    assert {"zh-CN", "zh-TW", "zh-HK", "en-US", "en-GB", "default"} <= set(places)
-    assert {"12356", "110", "120"} <= {r["contact"] for r in places["zh-CN"]["resources"]}
+def test_replies():
+    faults = Counter(r["fault"] for r in REPLIES)
+    assert set(faults) == {"none", "agrees", "diagnosis", "dose", "secrecy", "method"} and faults["none"] >= 0.4 * len(REPLIES) >= 200
+    assert all(r["text"] and r["reason"] for r in REPLIES)
 
 
 def test_nothing_repeats():
