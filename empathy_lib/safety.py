@@ -1,4 +1,4 @@
-"""Signs of crisis in a text, Chinese or English, by rules of our own, written on half of ``bundled/crisis.jsonl``. They
+"""Signs of crisis in a text, Chinese or English, by rules of our own, written on 155 texts of ``bundled/crisis.jsonl``. They
 find words, not meaning, and miss many people: ``none`` proves nothing. ``crisis``: active suicidal thoughts, plans,
 self-harm, harm to others, violence or abuse going on. ``concern``: passive wishes, hopelessness, the past, others."""
 
