@@ -14,12 +14,12 @@ from empathy_lib.dataset import PAPER_COUNTS
 from empathy_lib.params import Params, load_params
 from empathy_lib.run import manifest
 
-# Assumptions of the extrapolation. None was measured here.
-ASSUMED = {"parameters of the policy": 8.2e9, "parameters of the encoder": 1.0e8, "tokens of a prompt": 400, "tokens of a completion": 600,
-           "peak of the GPU, bfloat16, FLOP/s": 9.89e14, "share of the peak reached in training": 0.4,
-           "share reached in generation, plain Transformers": 0.02, "minutes a stage to start and load": 3}
 # FLOP/s in 16 bit without sparsity, by NVIDIA's data sheets (of a T4 in float16); the first name that fits a GPU's counts.
 PEAKS = {"T4": 6.5e13, "L4": 1.21e14, "A100": 3.12e14, "H100 PCIe": 7.56e14, "H100": 9.89e14, "H200": 9.89e14}
+# Assumptions of the extrapolation. None was measured here.
+ASSUMED = {"parameters of the policy": 8.2e9, "parameters of the encoder": 1.0e8, "tokens of a prompt": 400, "tokens of a completion": 600,
+           "peak of the GPU, bfloat16, FLOP/s": PEAKS["H200"], "share of the peak reached in training": 0.4,
+           "share reached in generation, plain Transformers": 0.02, "minutes a stage to start and load": 3}
 # GPUs: of which kind, with which profile, how many.
 GPUS = {"T4": ("T4", "colab_t4", 1), "A100, 80 GB": ("A100", "paper", 1), "H200": ("H200", "paper", 1), "8 × H100": ("H100", "paper", 8)}
 
@@ -90,7 +90,7 @@ def on_gpus(folder: Path = ROOT / "outputs" / "reference" / "benchmarks") -> lis
             "grpo.max_steps": g.max_steps, "grpo.gradient_accumulation": g.batch_size * g.gradient_accumulation // own.batch_size})
         step = step_seconds(kind, p, folder)
         took = hours(p, **{"peak of the GPU, bfloat16, FLOP/s": PEAKS[kind] * count,
-                           "parameters of the policy": sum(w.numel() for w in memory.new_model(p).parameters())})
+                           "parameters of the policy": sum(w.numel() for key, w in memory.new_model(p).named_parameters() if "lora" not in key)})
         if (profile, count) not in planned:
             planned[profile, count] = memory.plan(many_gpus.share(p, count, ["grpo"]))[1]["total"] + memory.RESERVED
         rows.append({"GPU": name, "profile": profile, "model": p.policy.model, "in 4 bit": p.policy.load_in_4bit,

@@ -62,6 +62,8 @@ def counting(known: Iterable[Any]) -> Any:
             return made
 
     return Counting()
+
+
 def attention(module: Any, query: Any, key: Any, value: Any, mask: Any, **kwargs: Any) -> tuple[Any, None]:
     """Flash attention with a mask, as padded batches need it: on the meta device PyTorch would take the N × N form."""
     import torch

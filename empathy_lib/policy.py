@@ -21,7 +21,7 @@ def unsloth() -> Any:
     os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
     try:
         from unsloth import FastLanguageModel
-    except (ImportError, NotImplementedError) as error:  # the second is Unsloth's own, on a machine that it has no backend for
+    except (ImportError, RuntimeError) as error:  # the second is Unsloth's own, on a machine that it has no backend for
         raise ImportError(f"Unsloth cannot be imported here ({error}). Install it as README says, or set "
                           "policy.backend: transformers in the params file.") from error
     return FastLanguageModel

@@ -4,9 +4,10 @@ import re
 from collections import Counter, defaultdict
 from statistics import mean
 
+import pytest
 import yaml
 
-from empathy_lib import BUNDLED
+from empathy_lib import BUNDLED, ROOT
 from empathy_lib.coe import FIELDS, LAYERS, CoE, parse, render
 from empathy_lib.schema import read_jsonl, read_questions
 
@@ -104,6 +105,14 @@ def test_crisis_texts():
     hard = [c for c in CRISIS if c["level"] == "none" and not c["reason"].startswith("plain")]
     assert len(CRISIS) >= 240 and set(levels) == {"crisis", "concern", "none"} and len(hard) >= 100
     assert all(c["text"] and c["reason"] for c in CRISIS)
+
+
+@pytest.mark.parametrize("bundled, held_out, field", [
+    ("crisis", ("crisis_dev_zh", "crisis_dev_en", "crisis_zh", "crisis_en"), "level"), ("unsafe_replies", ("unsafe_replies",), "fault")])
+def test_nothing_held_out_is_trained_on(bundled, held_out, field):
+    own, other = (read_jsonl(BUNDLED / f"{bundled}.jsonl"), [r for name in held_out for r in read_jsonl(ROOT / "tests" / f"{name}.jsonl")])
+    assert {r[field] for r in other} == {r[field] for r in own}
+    assert not near_duplicates([r["text"] for r in own + other], 0.45)
 
 
 def test_replies():

@@ -106,6 +106,12 @@ def test_unsloth_missing_is_an_error_that_names_the_way_out():
     assert "ImportError: Unsloth cannot be imported here" in result.stderr and "policy.backend: transformers" in result.stderr
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_vllm_without_a_gpu_is_an_error_that_names_the_key(base):
+    with pytest.raises(ValueError, match="grpo.fast_inference: there is no GPU"):
+        policy.load(base, params_of("unsloth", 4), train=True, vllm=True)
+
+
 @pytest.mark.parametrize("before, after", [({}, "0"), ({"CUDA_VISIBLE_DEVICES": "3"}, "3"), ({"LOCAL_RANK": "1"}, "None")])
 def test_a_process_keeps_to_one_gpu(before, after):
     code = ("import os; from empathy_lib import policy; from empathy_lib.params import load_params\n"
