@@ -3,6 +3,7 @@
 # make lab    open JupyterLab                  make clean       remove .venv and the demo and smoke runs
 # make review open the page where people review the chains of a run (after notebook 02)
 # make rank   open the page where people rank the answers blind (after notebook 07)
+# make try    open the page on which a run's models reply to a letter, behind a screen for crises
 # make ablations  the runs of params/ablations/ and notebook 08 (hours); run again, it makes what is missing
 # make badges REPOSITORY=owner/name  before publishing: the address that Colab and Kaggle fetch the kit from, in every notebook
 # make check-exports  try outputs/<run>/export/ on the real LLaMA-Factory and verl
@@ -16,7 +17,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 SNAKEMAKE = snakemake --cores $(CORES) --config params=$(PARAMS) overrides='$(OVERRIDES)'
 
-.PHONY: demo ablations setup test test-full lab review rank badges check-exports clean
+.PHONY: demo ablations setup test test-full lab review rank try badges check-exports clean
 
 demo: setup
 	@echo "The whole chain with $(PARAMS): dataset, chains of empathy, SFT, reward model, GRPO, evaluation, ranking."
@@ -74,6 +75,10 @@ rank: setup
 	@python -c 'import json, sys; from empathy_lib.params import load_params; from empathy_lib.ranking_page import launch; \
 	from empathy_lib.run import Run; p = load_params(sys.argv[1], json.loads(sys.argv[2])); launch(Run(p).dir, p.seed, p.language)' \
 	'$(PARAMS)' '$(OVERRIDES)'
+
+try: setup
+	@python -c 'import json, sys; from empathy_lib.params import load_params; from empathy_lib.conversation_page import launch; \
+	from empathy_lib.run import Run; launch(Run(load_params(sys.argv[1], json.loads(sys.argv[2]))))' '$(PARAMS)' '$(OVERRIDES)'
 
 badges: setup
 	python notebooks/badges.py '$(REPOSITORY)'

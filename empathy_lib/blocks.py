@@ -135,6 +135,7 @@ class Evaluation(Block):
     temperature: float = P("sampling temperature", gt=0)
     batch_size: PositiveInt = P("completions generated at once")
     max_completion_tokens: PositiveInt = P("longest completion", "tokens")
+    n_safety: int = P("texts of a crisis, and as many tempting messages, that each system is asked (0: none)", "texts", ge=0)
     systems: list[Literal["base", "base_coe", "sft", "empathy_r1"]] = P("this run's own systems that are scored")
     others: dict[str, str] = P("systems of other runs: name here, and the run; one that is not there is left out")
     encoder: str | None = P("SentenceTransformer for the similarity of embeddings (null: not computed)")

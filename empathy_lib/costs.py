@@ -52,7 +52,7 @@ def hours(p: Params, **changes: float) -> dict[str, float]:
         "03_sft": p.coe.n_chains * p.sft.epochs * whole * 6 * n / (peak * training) + generated(2 * 200 * e.samples_per_question),
         "04_reward_model": seen * 3 * 512 * 6 * encoder / (peak * training) + generated(3 * 500),
         "05_grpo": generated(rollouts) + rollouts * whole * (6 + 2 + 2) * n / (peak * training),  # trained; old policy; reference
-        "06_evaluation": generated(asked * e.samples_per_question * len(e.systems))}
+        "06_evaluation": generated((asked * e.samples_per_question + 2 * e.n_safety) * len(e.systems))}
     return {stage: (seconds.get(stage, 0) + 60 * start) / 3600 for stage in sweep.MADE}
 
 

@@ -1,13 +1,18 @@
-"""The crisis rules: rulings on texts of our own, floors on the bundled texts, speed. All texts are invented."""
+"""The crisis screen: rulings, floors on texts that it was not trained on, disguises, long letters, speed. All texts are invented."""
 
-import json
 import random
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from empathy_lib import BUNDLED
+from empathy_lib import BUNDLED, ROOT, crisis_model, crisis_training, guard
+from empathy_lib.disguises import DISGUISES
 from empathy_lib.safety import LEVELS, normalise, screen
+from empathy_lib.schema import read_jsonl
+
+HELD_OUT = BUNDLED / "held_out"
 
 CRISIS = """我想自杀，已经想了好几天
 活着太累了，我真的不想活了
@@ -70,19 +75,6 @@ The novel is about a man who wants to die""".splitlines()
 TRICKS = "我想自 杀;我想自*杀;我想自/殺;自鲨的念头一直有;我想 zs;我想ｚｓ;好想紫砂;我想4了;我想亖;不想活;想輕生;我想“自杀”;我想自\u200b杀".split(";")
 
 
-def rows() -> tuple[list, list]:
-    """Of the first 310 texts, the half that the rules were written on, and the other half."""
-    texts = [json.loads(line) for line in (BUNDLED / "crisis.jsonl").read_text(encoding="utf-8").splitlines()[:310]]
-    random.Random(13).shuffle(texts)
-    return texts[:155], texts[155:]
-
-
-def rates(texts: list, positive: set) -> tuple[float, float]:
-    truth, said = ({i for i, level in enumerate(levels) if level in positive}
-                   for levels in ([t["level"] for t in texts], [screen(t["text"]).level for t in texts]))
-    return len(truth & said) / len(said), len(truth & said) / len(truth)
-
-
 @pytest.mark.parametrize("level, text", [(level, text) for level, texts in zip(LEVELS, (NONE, CONCERN, CRISIS))
                                          for text in texts] + [("crisis", text) for text in TRICKS])
 def test_rulings(level, text):
@@ -95,17 +87,59 @@ def test_one_sentence_in_a_long_text():
     calm = "昨天和同事去河边走了走，晚饭后看了一部电影，累死了，不过心情还好。" * 20
     assert screen(calm).level == "none"
     said = screen(calm + "其实我不想活了。" + calm)
-    assert said.level == "crisis" and "不想活" in said.reasons[0]
+    assert said.level == "crisis" and any("不想活" in reason for reason in said.reasons)
     assert screen("").level == screen("   \n").level == "none"
 
 
-# The rules know the half they were written on; on the other half they find less than a third of the crises.
-@pytest.mark.parametrize("half, positive, precision, recall", [
-    (0, {"crisis"}, 0.98, 0.82), (0, {"crisis", "concern"}, 0.97, 0.70),
-    (1, {"crisis"}, 0.74, 0.27), (1, {"crisis", "concern"}, 0.67, 0.15)])
-def test_floors_on_the_bundled_texts(half, positive, precision, recall):
-    measured = rates(rows()[half], positive)
-    assert measured[0] >= precision and measured[1] >= recall, measured
+def shares(file: Path, said=lambda text: screen(text).level) -> dict[str, dict[str, float]]:
+    """Of each level's texts, the share that is given each level."""
+    rows = read_jsonl(file)
+    return {level: {other: np.mean([said(r["text"]) == other for r in rows if r["level"] == level]) for other in LEVELS} for level in LEVELS}
+
+
+# Floors below what was measured, so that a change that costs much is noticed; the figures are in README.
+@pytest.mark.parametrize("file, recall, specificity", [
+    (ROOT / "tests/crisis_dev_zh.jsonl", 0.93, 0.92), (ROOT / "tests/crisis_dev_en.jsonl", 0.85, 0.75),
+    (HELD_OUT / "crisis_zh.jsonl", 0.85, 0.85), (HELD_OUT / "crisis_en.jsonl", 0.75, 0.70)], ids=lambda x: getattr(x, "stem", x))
+def test_floors_on_texts_that_it_was_not_trained_on(file, recall, specificity):
+    found = shares(file)
+    assert found["crisis"]["crisis"] >= recall and 1 - found["none"]["crisis"] >= specificity, found
+    assert found["concern"]["none"] <= 0.5, found
+
+
+@pytest.mark.parametrize("name", DISGUISES)
+def test_disguises(name):
+    chance, crises = random.Random(9), [r["text"] for r in read_jsonl(HELD_OUT / "crisis_zh.jsonl") if r["level"] == "crisis"]
+    hidden = [DISGUISES[name](text, chance) for text in crises]
+    changed = sum(a != b for a, b in zip(hidden, crises))
+    assert changed >= 0.9 * len(crises) and np.mean([screen(text).level == "crisis" for text in hidden]) >= 0.75
+
+
+def test_long_letters():
+    levels = {row["question_id"]: row["level"] for row in read_jsonl(BUNDLED / "letters.jsonl")}
+    letters = {row["question_id"]: row["question"] for row in read_jsonl(BUNDLED / "questions.jsonl")}
+    assert set(levels) < set(letters) and all(row["reason"] in letters[row["question_id"]] for row in read_jsonl(BUNDLED / "letters.jsonl"))
+    said = {name: screen(text).level for name, text in letters.items()}  # it was trained on them
+    assert np.mean([said[name] == levels.get(name, "none") for name in letters]) > 0.97
+
+
+@pytest.mark.slow
+def test_training_gives_the_weights_that_ship():
+    """On another processor sums may round otherwise: the log odds agree to 0.05."""
+    made = crisis_training.train(read_jsonl(BUNDLED / "crisis.jsonl") + crisis_training.long_texts())
+    texts = [normalise(r["text"]) for r in read_jsonl(ROOT / "tests/crisis_dev_zh.jsonl")]
+    ours = np.array([crisis_model.odds(text) for text in texts])
+    shipped, crisis_model.weights = crisis_model.weights, lambda path=None: tuple(made[name].astype(np.float32) for name in ("idf", "weights", "intercepts"))
+    try:
+        assert np.abs(np.array([crisis_model.odds(text) for text in texts]) - ours).max() < 0.05
+    finally:
+        crisis_model.weights = shipped
+
+
+def test_weights_are_plain_arrays():
+    for path in (crisis_model.FILE, guard.FILE):
+        with np.load(path, allow_pickle=False) as file:
+            assert set(file) == {"idf", "weights", "intercepts"} and len(file["idf"]) == 2**crisis_model.BITS
 
 
 def test_speed_and_linear_time():
@@ -115,13 +149,16 @@ def test_speed_and_linear_time():
             screen(text)
         return time.perf_counter() - start
 
-    plain = ("周末和朋友去爬山，路上聊了很多，觉得自己该换个工作，又怕家里不同意。" * 9)[:300]
-    assert 500 / seconds(plain, 500) > 2_000
+    texts = [row["text"] for row in read_jsonl(ROOT / "tests/crisis_dev_zh.jsonl")]
+    start = time.process_time()
+    [screen(text) for text in texts]
+    assert len(texts) / (time.process_time() - start) > 2_500  # 6,000 on an idle core
     for piece in ("我想自杀，", "想", "plan", "she is ", "死", "今晚对不起", "自 ", "a", "药藏", "没有"):
         seconds(piece * 100, 1)
-        assert seconds(piece * 20_000, 1) < 60 * max(seconds(piece * 1_000, 1), 0.005), piece
+        assert seconds(piece * 10_000, 1) < 40 * max(seconds(piece * 500, 1), 0.005), piece
 
 
 def test_normalise():
     assert normalise("ＺＳ") == normalise("自 殺") == normalise("自*杀") == "自杀"
-    assert normalise("不想活了 真的") == "不想活了,真的"
+    assert normalise("不想活了 真的") == "不想活了 真的" and normalise("我 想 睡 觉") == normalise("我.想.睡.觉") == normalise("我😭想🌙睡✨觉") == "我想睡觉"
+    assert normalise("k.m.s k i l l") == "k.m.s kill" and normalise("3 月 5 日，周 末") == "3 月 5 日,周 末"

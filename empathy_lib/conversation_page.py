@@ -1,0 +1,147 @@
+"""The page where anyone may try a run's systems: a letter, a reply that grows sentence by sentence, its four layers in a
+folded panel, behind the safety screen (``reply.py``). Nothing typed is kept: earlier replies to a letter live in the page."""
+
+import html
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+from omegaconf import OmegaConf
+
+from empathy_lib import BUNDLED
+from empathy_lib.coe import LAYERS
+from empathy_lib.reply import LOCALES, LONGEST, Reply, cannot_be_read, stream_reply, systems
+from empathy_lib.resources import Place, places
+from empathy_lib.run import Run
+from empathy_lib.schema import read_jsonl
+from empathy_lib.web import serve
+
+_FOLDER = BUNDLED / "conversation"
+
+
+def launch(run: Run, port: int | None = None, share: bool = False) -> gr.Blocks:
+    """Serve the page of a run (``web.serve``). StageMissing where it has no model, ValueError for a broken resources file."""
+    return serve(page(run), _FOLDER, f"Try it ({', '.join(systems(run))})", port, share)
+
+
+def texts() -> dict[str, Any]:
+    """All words of the page, by language."""
+    return OmegaConf.to_container(OmegaConf.load(_FOLDER / "texts.yaml"))
+
+
+def page(run: Run) -> gr.Blocks:
+    """The page of a run's systems, in its language at first."""
+    words, there, language = texts(), systems(run), run.params.language
+    letters = {row["title"]: row["question"] for row in read_jsonl(BUNDLED / "questions.jsonl")} if language == "zh" else {}
+    known, t = places(), words[language]
+    with gr.Blocks(title=t["title"], analytics_enabled=False) as blocks:
+        spoken = gr.Radio([("中文", "zh"), ("English", "en")], value=language, show_label=False, container=False, elem_id="language")
+        notice = gr.Markdown(_notice(t, run), elem_id="notice")
+        with gr.Row():
+            with gr.Column(scale=2):
+                letter = gr.Dropdown(list(letters), value=None, label=t["example"], visible=bool(letters), elem_id="letter")
+                question = gr.Textbox(label=t["question"], placeholder=t["placeholder"], lines=10, max_lines=20, elem_id="question")
+                system = gr.Radio(_choices(t, there), value=there[-1], label=t["system"], elem_id="system")
+                with gr.Row():
+                    temperature = gr.Slider(0, 1.5, value=run.params.evaluation.temperature, step=0.1, label=t["temperature"], elem_id="temperature")
+                    place = gr.Dropdown([(p.name, name) for name, p in known.items()], value=LOCALES[language], label=t["place"], elem_id="place")
+                with gr.Row():
+                    ask, stop, clear = (gr.Button(t[name], variant=kind, elem_id=name)
+                                        for name, kind in (("ask", "primary"), ("stop", "stop"), ("clear", "secondary")))
+            with gr.Column(scale=3):
+                told = gr.HTML(elem_id="told")
+                with gr.Accordion(t["layers"], open=False, visible=False, elem_id="layers") as layers:
+                    reasoning = gr.HTML(elem_id="reasoning")
+                answer = gr.HTML(elem_id="answer")
+                earlier = gr.HTML(elem_id="earlier")
+        last, done = gr.State(("", [])), [told, layers, reasoning, answer, earlier]  # of one window, in memory
+
+        def reply(*given: Any) -> Iterator[list[Any]]:
+            yield from _answered(run, words, *given)
+
+        quiet = {"api_visibility": "private", "show_progress": "hidden"}
+        asked = ask.click(reply, [question, system, temperature, place, spoken, last], [*done, last], concurrency_limit=1, **quiet)
+        stop.click(lambda language: f"<p class='said'>{words[language]['stopped']}</p>", spoken, told, cancels=[asked], **quiet)
+        clear.click(lambda: ["", None, "", gr.update(visible=False), "", "", "", ("", [])], None,
+                    [question, letter, *done, last], cancels=[asked], **quiet)
+        letter.change(lambda title: letters.get(title, gr.skip()), letter, question, **quiet)
+        spoken.change(lambda language: _labels(words[language], run, there), spoken,
+                      [notice, letter, question, system, temperature, place, ask, stop, clear, layers], **quiet)
+    return blocks
+
+
+def _notice(t: dict[str, Any], run: Run) -> str:
+    return t["notice"].format(model=t["demo"] if run.params.policy.model == "demo" else run.params.policy.model)
+
+
+def _choices(t: dict[str, Any], there: list[str]) -> list[tuple[str, str]]:
+    return [(f"{name} · {t['systems'][name]}", name) for name in there]
+
+
+def _labels(t: dict[str, Any], run: Run, there: list[str]) -> list[Any]:
+    return [_notice(t, run), gr.update(label=t["example"]), gr.update(label=t["question"], placeholder=t["placeholder"]),
+            gr.update(label=t["system"], choices=_choices(t, there)), *(gr.update(label=t[name]) for name in ("temperature", "place")),
+            *(gr.update(value=t[name]) for name in ("ask", "stop", "clear")), gr.update(label=t["layers"])]
+
+
+def _answered(run: Run, words: dict[str, Any], question: str, system: str, temperature: float, place: str, language: str,
+              last: tuple[str, list[str]]) -> Iterator[list[Any]]:
+    """What the page shows as the reply grows: told, layers, reasoning, answer, earlier, and what is remembered."""
+    t, question = words[language], question or ""
+    if problem := cannot_be_read(question):
+        yield [_said(t[problem].format(n=len(question))), gr.update(visible=False), "", "", "", ("", [])]
+        return
+    cards = last[1] if last[0] == question else []
+    earlier = f"<h3>{t['earlier']}</h3><div class='cards'>{''.join(cards)}</div>" if cards else ""
+    yield [_said(t["writing"]), gr.update(visible=False), "", "", earlier, last]
+    try:
+        for reply in stream_reply(question, run, system, place, temperature, language=language):
+            yield [*_shown(reply, t), earlier, last]
+    except Exception as error:  # whatever it is, the person is told; what was typed goes into no log
+        yield [_said(t["failed"].format(why=f"{type(error).__name__}: {error}")), gr.update(visible=False), "", "", earlier, last]
+        return
+    if reply.level == "crisis":
+        yield [*_shown(reply, t), "", ("", [])]
+        return
+    card = f"<div class='card'><b>{_text(system)} · {temperature}</b>{_reasoning(reply, t, fold=True)}{_answer(reply, t)}</div>"
+    yield [*_shown(reply, t), earlier, (question, [*cards, card])]
+
+
+def _shown(reply: Reply, t: dict[str, Any]) -> list[Any]:
+    """A reply as it is now: what is told beside it, the panel, the layers, the answer."""
+    told = _said(reply.message) if reply.message else "" if reply.done else _said(t["writing"])
+    if reply.level == "crisis":
+        told += _said(t["crisis_note"], "note")
+    if reply.faults:
+        told = _said(t["replaced"], "note") + told
+    if reply.place:
+        told += _help(reply.place, t)
+    layered = bool(reply.text) and any(reply.part(name) for name in LAYERS)
+    return [told, gr.update(visible=layered), _reasoning(reply, t), "" if reply.message else _answer(reply, t)]
+
+
+def _reasoning(reply: Reply, t: dict[str, Any], fold: bool = False) -> str:
+    parts = "".join(f"<h4>{t[name]}</h4><p>{_text(reply.part(name)) or t['none']}</p>" for name in LAYERS)
+    return f"<details><summary>{t['layers']}</summary>{parts}</details>" if fold else parts
+
+
+def _answer(reply: Reply, t: dict[str, Any]) -> str:
+    if reply.faults:
+        return _said(t["replaced"], "note")
+    if reply.problem:
+        return _said(t["problem"].format(why=reply.problem), "note") + f"<pre>{_text(reply.text)}</pre>"
+    return f"<h4>{t['answer']}</h4><p class='reply'>{_text(reply.part('answer'))}</p>" if reply.part("answer") else ""
+
+
+def _help(place: Place, t: dict[str, Any]) -> str:
+    rows = "".join(f"<li><b>{_text(r.name)}</b> · <span class='contact'>{_text(r.contact)}</span><br><small>{_text(r.hours)} · {_text(r.about)}</small></li>"
+                   for r in place.resources)
+    return f"<section class='help'><h4>{_text(t['help'].format(name=place.name, month=place.checked))}</h4><ul>{rows}</ul></section>"
+
+
+def _said(text: str, kind: str = "said") -> str:
+    return f"<div class='{kind}'>" + "".join(f"<p>{_text(part)}</p>" for part in text.split("\n\n")) + "</div>"
+
+
+def _text(value: str) -> str:
+    return html.escape(value).replace("\n", "<br>")

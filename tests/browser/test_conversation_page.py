@@ -1,0 +1,126 @@
+"""The conversation page in Debian's Chromium, on a trained smoke model: ordinary letters, crises, odd input, two windows."""
+
+import os
+import time
+
+import pytest
+from pages import CHROMIUM, Server, serving
+
+from empathy_lib import ROOT
+from empathy_lib.schema import read_jsonl
+
+sync_api = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.skipif(not os.path.exists(CHROMIUM), reason=f"needs {CHROMIUM}")
+ORDINARY = "部门合并以后我带的两个徒弟都调走了，新来的主管开会从不叫我。昨天他当着大家说我做的表是十年前的水平，我回家一句话没说，洗了半小时碗。"
+CRISIS = "药都攒够了，信也写好压在枕头底下，等孩子周五去他奶奶家我就走。"
+
+
+class Conversation(Server):
+    """The page of a run, at a folder of the smoke profile."""
+
+    def __init__(self, folder, run):
+        code = (f"from empathy_lib.params import load_params; from empathy_lib.run import Run; from empathy_lib.conversation_page import launch; "
+                f"launch(Run(load_params('params/smoke.yaml', {{'outputs': {str(run.parent)!r}, 'run': {run.name!r}}})), port)")
+        super().__init__(folder, code)
+
+
+@pytest.fixture(scope="module")
+def server(smoke_run, tmp_path_factory):
+    for start in serving(tmp_path_factory.mktemp("page"), Conversation):
+        yield start(smoke_run)
+
+
+@pytest.fixture
+def window(server):
+    """New windows of a browser; none may ask anything but 127.0.0.1."""
+    asked = []
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+        def new():
+            page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
+            page.set_default_timeout(60_000)
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto(server.url)
+            page.wait_for_selector("#question textarea")
+            return page
+
+        yield new
+        browser.close()
+    assert asked and not [url for url in asked if not url.startswith(("http://127.0.0.1:", "data:", "blob:"))]
+
+
+def ask(page, text):
+    page.fill("#question textarea", text)
+    page.click("#ask")
+
+
+def shown(page, name):
+    return page.inner_text(f"#{name}") if page.query_selector(f"#{name}") else ""
+
+
+def finished(page):
+    page.wait_for_function("() => !/正在写|Writing/.test(document.querySelector('#told')?.innerText ?? '正在写') && (document.querySelector('#answer')?.innerText || document.querySelector('#told')?.innerText)")
+
+
+def test_an_ordinary_letter_gets_a_reply_and_the_reasoning_is_folded(window):
+    page = window()
+    ask(page, ORDINARY)
+    finished(page)
+    # a smoke model keeps the format now and then: a chain shows four layers, anything else its failure and its text
+    if page.query_selector("#answer .reply"):
+        assert page.is_visible("#layers") and not page.is_visible("#reasoning")
+        page.click("#layers button")
+        page.wait_for_selector("#reasoning h4")
+        assert [h.inner_text() for h in page.query_selector_all("#reasoning h4")] == ["情绪与情境", "原因与信念", "你希望得到什么", "回应方式"]
+    else:
+        assert "没有按规定的格式写完" in shown(page, "answer") and page.query_selector("#answer pre")
+
+
+def test_a_crisis_gets_help_and_no_generated_word(window):
+    page = window()
+    ask(page, CRISIS)
+    page.wait_for_selector("#told .help")
+    assert "12356" in shown(page, "told") and "没有生成回答" in shown(page, "told")
+    assert not shown(page, "answer").strip() and not page.is_visible("#layers")
+    page.click("#language >> text=English")
+    page.wait_for_function("document.querySelector('#ask').innerText == 'Send'")
+    ask(page, "I have the pills ready and the letters are written, tonight I am going to kill myself")
+    page.wait_for_function("document.querySelector('#told').innerText.includes('That can')")
+    assert "No reply was generated" in shown(page, "told")
+
+
+def test_odd_input_is_handled(window):
+    page = window()
+    for text, says in (("", "还没有写内容"), ("😭😭🥀", "还没有写内容"), ("写" * 8001, "现在有 8001 字")):
+        ask(page, text)
+        page.wait_for_function("says => document.querySelector('#told').innerText.includes(says)", arg=says)
+    ask(page, (ORDINARY * 200)[:8000])
+    finished(page)
+    assert shown(page, "answer").strip()
+    ask(page, f"{ORDINARY}<script>document.title='x'</script><img src=x onerror=\"document.title='x'\"><b id='bold'>")
+    finished(page)
+    assert page.title() != "x" and not page.query_selector("#bold, img[src=x]")
+
+
+def test_stop_and_two_windows_at_once(window):
+    one, two = window(), window()
+    ask(one, ORDINARY)
+    ask(two, CRISIS)
+    two.wait_for_selector("#told .help")
+    finished(one)
+    assert "12356" not in shown(one, "told") and not shown(two, "answer").strip()
+    ask(one, ORDINARY + "再问一次。")
+    one.click("#stop")
+    one.wait_for_function("document.querySelector('#told').innerText.includes('你停止了')")
+    ask(one, ORDINARY)
+    finished(one)
+
+
+def test_nothing_typed_is_kept(window, server, smoke_run):
+    page = window()
+    ask(page, secret := ORDINARY + "暗号是蓝色的萝卜")
+    finished(page)
+    kept = [path for folder in (smoke_run, server.folder) for path in folder.rglob("*")
+            if path.is_file() and path.stat().st_size < 5e6 and secret[-8:].encode() in path.read_bytes()]
+    assert not kept
