@@ -51,7 +51,7 @@ DISGUISES = {
     "blanks between all characters": lambda t, r: _between(t, " ", r),
     "one sign between all characters": lambda t, r: _between(t, r.choice(".*/-_·,"), r),
     "emoji between all characters": lambda t, r: _between(t, EMOJI, r),
-    "signs inside the telling words": lambda t, r: _replaced(t, r, lambda w: _between(w, "*./_", r)),
+    "signs before and inside the telling words": lambda t, r: _replaced(t, r, lambda w: r.choice("*./_") + _between(w, "*./_", r)),
     "homophones for the telling words": lambda t, r: _replaced(t, r, lambda w: alike(w, r)),
     "homophones for one character in ten": lambda t, r: "".join(alike(c, r) if r.random() < 0.1 else c for c in t),
     "traditional characters": lambda t, r: _TRADITIONAL.convert(t),

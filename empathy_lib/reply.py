@@ -96,7 +96,6 @@ def messages(language: str) -> dict[str, str]:
 
 @lru_cache(2)
 def _model(name: str, run: Run) -> tuple[Any, Any]:
-    policy.import_backend(run.params)
     return policy.load(name, run.params)
 
 
@@ -120,6 +119,7 @@ def _generated(question: str, run: Run, system: str, temperature: float | None, 
 
 def _sentences(question: str, run: Run, system: str, temperature: float, seed: int) -> Iterator[tuple[str, bool]]:
     """The completion up to the last whole sentence, again and again, and at last all of it (with True)."""
+    policy.import_backend(run.params)
     from transformers import StoppingCriteriaList, TextIteratorStreamer, set_seed
     with _BUSY:
         name = evaluation.systems(run.params, run.dir)[system]
