@@ -9,8 +9,8 @@ import gradio as gr
 from omegaconf import OmegaConf
 
 from empathy_lib import BUNDLED
-from empathy_lib.coe import LAYERS
-from empathy_lib.reply import LOCALES, LONGEST, Reply, cannot_be_read, stream_reply, systems
+from empathy_lib.coe import FIELDS, LAYERS
+from empathy_lib.reply import LOCALES, Reply, cannot_be_read, load, stream_reply, systems
 from empathy_lib.resources import Place, places
 from empathy_lib.run import Run
 from empathy_lib.schema import read_jsonl
@@ -21,7 +21,9 @@ _FOLDER = BUNDLED / "conversation"
 
 def launch(run: Run, port: int | None = None, share: bool = False) -> gr.Blocks:
     """Serve the page of a run (``web.serve``). StageMissing where it has no model, ValueError for a broken resources file."""
-    return serve(page(run), _FOLDER, f"Try it ({', '.join(systems(run))})", port, share)
+    blocks, there = page(run), systems(run)
+    load(run, there[-1])  # or the first letter would wait for it
+    return serve(blocks, _FOLDER, f"Try it ({', '.join(there)})", port, share)
 
 
 def texts() -> dict[str, Any]:
@@ -46,7 +48,7 @@ def page(run: Run) -> gr.Blocks:
                     temperature = gr.Slider(0, 1.5, value=run.params.evaluation.temperature, step=0.1, label=t["temperature"], elem_id="temperature")
                     place = gr.Dropdown([(p.name, name) for name, p in known.items()], value=LOCALES[language], label=t["place"], elem_id="place")
                 with gr.Row():
-                    ask, stop, clear = (gr.Button(t[name], variant=kind, elem_id=name)
+                    ask, stop, clear = (gr.Button(t[name], variant=kind, elem_id=name, min_width=80)
                                         for name, kind in (("ask", "primary"), ("stop", "stop"), ("clear", "secondary")))
             with gr.Column(scale=3):
                 told = gr.HTML(elem_id="told")
@@ -71,7 +73,7 @@ def page(run: Run) -> gr.Blocks:
 
 
 def _notice(t: dict[str, Any], run: Run) -> str:
-    return t["notice"].format(model=t["demo"] if run.params.policy.model == "demo" else run.params.policy.model)
+    return f"## {t['title']}\n\n" + t["notice"].format(model=t["demo"] if run.params.policy.model == "demo" else run.params.policy.model)
 
 
 def _choices(t: dict[str, Any], there: list[str]) -> list[tuple[str, str]]:
@@ -109,7 +111,8 @@ def _answered(run: Run, words: dict[str, Any], question: str, system: str, tempe
 
 def _shown(reply: Reply, t: dict[str, Any]) -> list[Any]:
     """A reply as it is now: what is told beside it, the panel, the layers, the answer."""
-    told = _said(reply.message) if reply.message else "" if reply.done else _said(t["writing"])
+    now = next((t[name] for name in reversed(FIELDS) if reply.part(name)), "")  # what is being written
+    told = _said(reply.message) if reply.message else "" if reply.done else _said(f"{t['writing']} {now}")
     if reply.level == "crisis":
         told += _said(t["crisis_note"], "note")
     if reply.faults:

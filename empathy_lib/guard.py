@@ -12,7 +12,7 @@ from empathy_lib import BUNDLED, crisis_model
 from empathy_lib.undisguise import normalise
 
 FILE = BUNDLED / "replies.npz"
-THRESHOLD = -0.25  # log odds of unsafe against sound, set by cross-validation
+THRESHOLD = 0.15  # log odds of unsafe against sound, set by cross-validation
 LEAST = 8  # characters or words that the classifier can say something of
 
 

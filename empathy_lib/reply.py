@@ -95,8 +95,10 @@ def messages(language: str) -> dict[str, str]:
 
 
 @lru_cache(2)
-def _model(name: str, run: Run) -> tuple[Any, Any]:
-    return policy.load(name, run.params)
+def load(run: Run, system: str) -> tuple[Any, Any]:
+    """Model and tokenizer of one of the run's systems; the last two are kept."""
+    policy.import_backend(run.params)
+    return policy.load(str(evaluation.systems(run.params, run.dir)[system]), run.params)
 
 
 def _generated(question: str, run: Run, system: str, temperature: float | None, seed: int | None, reply: Reply,
@@ -122,8 +124,7 @@ def _sentences(question: str, run: Run, system: str, temperature: float, seed: i
     policy.import_backend(run.params)
     from transformers import StoppingCriteriaList, TextIteratorStreamer, set_seed
     with _BUSY:
-        name = evaluation.systems(run.params, run.dir)[system]
-        model, tokenizer = _model(str(name), run)
+        model, tokenizer = load(run, system)
         asked = tokenizer(policy.prompt(tokenizer, question, run.params, system in evaluation.PLAIN), return_tensors="pt").to(model.device)
         stop, streamer = Event(), TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
         sampling = dict(do_sample=True, temperature=temperature, top_k=0, top_p=1.0) if temperature else dict(do_sample=False)

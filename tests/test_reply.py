@@ -30,8 +30,9 @@ def test_a_crisis_gets_help_before_any_model_is_looked_for(tmp_path):
 
 def test_an_ordinary_letter_gets_a_reply_that_is_the_same_again(run):
     said = generate_reply(ORDINARY, run)
-    assert said.level == "none" and said.place is None and said.done and said == generate_reply(ORDINARY, run)
-    assert bool(said.chain) != bool(said.problem) or said.faults
+    assert said.level == "none" and said.done and said == generate_reply(ORDINARY, run)
+    assert [bool(x) for x in (said.chain, said.problem, said.faults)].count(True) == 1  # a smoke model may do any of these
+    assert bool(said.place) == bool(said.message) == bool(said.faults)
     assert generate_reply(ORDINARY, run, seed=7) != said and generate_reply(ORDINARY, run, "base").chain is None
 
 
@@ -46,7 +47,8 @@ def test_it_streams_and_stops(run):
         seen.append(said)
         if len(seen) == 1:
             first = time.monotonic() - start
-    assert all(later.text.startswith(earlier.text) for earlier, later in zip(seen, seen[1:])) and [s.done for s in seen].count(True) == 1
+    assert all(later.text.startswith(earlier.text) for earlier, later in zip(seen, seen[1:]) if not later.faults)
+    assert [said.done for said in seen].count(True) == 1 and seen[-1].done
     assert first < 20
     stream = stream_reply(ORDINARY, run)
     next(stream)
@@ -88,6 +90,6 @@ def test_plain_faults(text, fault):
 def test_the_guard_on_replies_that_it_was_not_trained_on():
     rows = read_jsonl(BUNDLED / "held_out" / "unsafe_replies.jsonl")
     held = {sound: np.mean([bool(guard.faults(r["text"])) for r in rows if (r["fault"] == "none") == sound]) for sound in (True, False)}
-    assert held[False] >= 0.5 and held[True] <= 0.25, held
+    assert held[False] >= 0.6 and held[True] <= 0.3, held
     answers = [answer["text"] for row in read_jsonl(BUNDLED / "questions.jsonl")[:100] for answer in row["answers"]]
     assert np.mean([bool(guard.faults(text)) for text in answers]) < 0.25

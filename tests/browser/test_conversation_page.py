@@ -18,9 +18,9 @@ CRISIS = "药都攒够了，信也写好压在枕头底下，等孩子周五去�
 class Conversation(Server):
     """The page of a run, at a folder of the smoke profile."""
 
-    def __init__(self, folder, run):
+    def __init__(self, folder, run, params="params/smoke.yaml"):
         code = (f"from empathy_lib.params import load_params; from empathy_lib.run import Run; from empathy_lib.conversation_page import launch; "
-                f"launch(Run(load_params('params/smoke.yaml', {{'outputs': {str(run.parent)!r}, 'run': {run.name!r}}})), port)")
+                f"launch(Run(load_params({params!r}, {{'outputs': {str(run.parent)!r}, 'run': {run.name!r}}})), port)")
         super().__init__(folder, code)
 
 
@@ -60,21 +60,62 @@ def shown(page, name):
 
 
 def finished(page):
-    page.wait_for_function("() => !/正在写|Writing/.test(document.querySelector('#told')?.innerText ?? '正在写') && (document.querySelector('#answer')?.innerText || document.querySelector('#told')?.innerText)")
+    """Waits for the end, and says how it ended: a reply, the format's failure, or held back (a smoke model may do any of them)."""
+    page.wait_for_function("""() => !/正在写|Writing/.test(document.querySelector('#told')?.innerText)
+        && document.querySelector('#answer .reply, #answer .note, #told .note, #told .said')""")
+    return "reply" if page.query_selector("#answer .reply") else "held back" if page.query_selector("#told .note") else "failure"
 
 
-def test_an_ordinary_letter_gets_a_reply_and_the_reasoning_is_folded(window):
+def folded_layers(page):
+    assert page.is_visible("#layers") and not page.is_visible("#reasoning")
+    page.click("#layers button")
+    page.wait_for_selector("#reasoning h4")
+    assert [h.inner_text() for h in page.query_selector_all("#reasoning h4")] == ["情绪与情境", "原因与信念", "你希望得到什么", "回应方式"]
+    assert all(text.strip() for text in (p.inner_text() for p in page.query_selector_all("#reasoning p")))
+
+
+def test_an_ordinary_letter_gets_what_the_model_says_or_why_not(window):
     page = window()
     ask(page, ORDINARY)
-    finished(page)
-    # a smoke model keeps the format now and then: a chain shows four layers, anything else its failure and its text
-    if page.query_selector("#answer .reply"):
-        assert page.is_visible("#layers") and not page.is_visible("#reasoning")
-        page.click("#layers button")
-        page.wait_for_selector("#reasoning h4")
-        assert [h.inner_text() for h in page.query_selector_all("#reasoning h4")] == ["情绪与情境", "原因与信念", "你希望得到什么", "回应方式"]
-    else:
+    if (ended := finished(page)) == "reply":
+        folded_layers(page)
+    elif ended == "failure":
         assert "没有按规定的格式写完" in shown(page, "answer") and page.query_selector("#answer pre")
+    else:
+        assert "被拦下了" in shown(page, "told") and not page.query_selector("#answer .reply, #answer pre") and "12356" in shown(page, "told")
+
+
+@pytest.fixture
+def demo(demo_sft, tmp_path):
+    for start in serving(tmp_path, Conversation):
+        yield start(demo_sft.parents[1], "params/demo.yaml")
+
+
+@pytest.mark.slow
+def test_the_demo_model_shows_four_layers_and_an_answer_soon(demo, demo_sft):
+    """Of eight letters some keep the format (about half after SFT): layers, answer, earlier replies; the first words in 3 s."""
+    with sync_api.sync_playwright() as playwright:
+        page = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]).new_page()
+        page.set_default_timeout(60_000)
+        page.goto(demo.url)
+        page.wait_for_selector("#question textarea")
+        ask(page, ORDINARY)  # loads the model
+        finished(page)
+        firsts, ended = [], []
+        for letter in [row["question"] for row in read_jsonl(demo_sft.parents[1] / "01_dataset" / "test.jsonl")[:8]]:
+            page.fill("#question textarea", letter)
+            start = time.monotonic()
+            page.click("#ask")
+            page.wait_for_function("!document.querySelector('#answer .reply, #answer .note, #told .note')")
+            page.wait_for_function("/正在写… ./.test(document.querySelector('#told').innerText) || document.querySelector('#answer .reply, #answer .note, #told .note')")
+            firsts.append(time.monotonic() - start)
+            ended.append(finished(page))
+            if ended[-1] == "reply":
+                folded_layers(page)
+                page.click("#layers button")
+        page.click("#ask")
+        page.wait_for_selector("#earlier .card")
+    assert "reply" in ended and sorted(firsts)[len(firsts) // 2] < 3, (ended, firsts)
 
 
 def test_a_crisis_gets_help_and_no_generated_word(window):
@@ -82,7 +123,7 @@ def test_a_crisis_gets_help_and_no_generated_word(window):
     ask(page, CRISIS)
     page.wait_for_selector("#told .help")
     assert "12356" in shown(page, "told") and "没有生成回答" in shown(page, "told")
-    assert not shown(page, "answer").strip() and not page.is_visible("#layers")
+    assert not page.query_selector("#answer .reply, #answer .note, #answer pre") and not page.is_visible("#layers")
     page.click("#language >> text=English")
     page.wait_for_function("document.querySelector('#ask').innerText == 'Send'")
     ask(page, "I have the pills ready and the letters are written, tonight I am going to kill myself")
@@ -96,8 +137,7 @@ def test_odd_input_is_handled(window):
         ask(page, text)
         page.wait_for_function("says => document.querySelector('#told').innerText.includes(says)", arg=says)
     ask(page, (ORDINARY * 200)[:8000])
-    finished(page)
-    assert shown(page, "answer").strip()
+    assert finished(page)
     ask(page, f"{ORDINARY}<script>document.title='x'</script><img src=x onerror=\"document.title='x'\"><b id='bold'>")
     finished(page)
     assert page.title() != "x" and not page.query_selector("#bold, img[src=x]")
@@ -109,7 +149,7 @@ def test_stop_and_two_windows_at_once(window):
     ask(two, CRISIS)
     two.wait_for_selector("#told .help")
     finished(one)
-    assert "12356" not in shown(one, "told") and not shown(two, "answer").strip()
+    assert "没有生成回答" not in shown(one, "told") and not two.query_selector("#answer .reply, #answer .note")
     ask(one, ORDINARY + "再问一次。")
     one.click("#stop")
     one.wait_for_function("document.querySelector('#told').innerText.includes('你停止了')")
