@@ -95,7 +95,7 @@ def test_build_keeps_drops_and_accounts_for_everything(tmp_path):
 def test_near_duplicates_stay_in_one_split_and_given_splits_that_part_them_fail(tmp_path):
     good = [record(i) for i in CALM]
     copies = [record(i, question_id=f"copy{i}", question=good[n]["question"][:-9] + "谁能告诉我怎么办") for n, i in enumerate(range(200, 230))]
-    built = build_from(tmp_path, good + copies)
+    built = build_from(tmp_path, good + copies, crisis_in_training=True)  # what the screen says of a copy is not the matter
     place = {q.question_id: (q.cluster, name) for name, rows in built.splits.items() for q in rows}
     for n, i in enumerate(range(200, 230)):
         assert place[f"copy{i}"] == place[good[n]["question_id"]]
