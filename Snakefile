@@ -17,7 +17,7 @@ import yaml
 from empathy_lib import BUNDLED, ROOT, sweep
 from empathy_lib.dataset import all_sources
 from empathy_lib.params import CHAIN, STAGES, ParamsError, load_params
-from empathy_lib.run import other_systems
+from empathy_lib.run import SHIPPED, other_systems
 from empathy_lib.sources import SourceError, located
 
 PARAMS = config.get("params", "params/demo.yaml")
@@ -57,14 +57,14 @@ COMMANDS = Commands()
 
 def data(stage, p):
     """The files that a stage reads beside the stages before it. A source that is not there: the notebook says so."""
+    shipped = [str(BUNDLED / name) for name in SHIPPED.get(stage, ())]
     policy, ratings = BUNDLED / "prompts" / f"policy_{p.language}.yaml", ROOT / p.outputs / p.run / "ratings" / "ratings.jsonl"
     if stage == "01_dataset":
-        return [str(path) for path in map(file_of, all_sources(p.dataset)) if path]
+        return shipped + [str(path) for path in map(file_of, all_sources(p.dataset)) if path]
     there = {"02_coe": [BUNDLED / "coe.jsonl", BUNDLED / "questions.jsonl", BUNDLED / "prompts" / f"teacher_{p.language}.yaml",
                         ROOT / p.outputs / FULL.run / "review" / "decisions.jsonl"],
-             "04_reward_model": [policy, BUNDLED / "negatives.jsonl", BUNDLED / "probes.yaml"],
              "06_evaluation": [policy, *other_systems(p).values(), ratings], "07_ranking": [ratings]}
-    return [str(path) for path in there.get(stage, [policy]) if path.exists()]
+    return shipped + [str(path) for path in there.get(stage, [policy]) if path.exists()]
 
 
 GPU = ("03_sft", "04_reward_model", "05_grpo", "06_evaluation")  # stages that need one

@@ -25,6 +25,10 @@ from empathy_lib.schema import write_atomic, write_json
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "unsloth", "datasets", "accelerate", "sentence-transformers")
 
+_SCREEN, _GUARD = ("crisis.npz", "crisis_rules.yaml"), ("replies.npz", "reply_rules.yaml")
+SHIPPED = {"01_dataset": _SCREEN, "04_reward_model": ("negatives.jsonl", "probes.yaml"), "07_ranking": _GUARD,  # bundled files that a stage reads
+           "06_evaluation": (*_SCREEN, *_GUARD, "tempting.jsonl", "held_out/crisis_zh.jsonl", "held_out/crisis_en.jsonl")}
+
 
 class StageMissing(RuntimeError):
     """A stage that this one builds on has not been run."""
@@ -100,10 +104,8 @@ class Run:
             told = prompts.version(p.language, p.coe.layers)
         elif "coe.layers" in STAGES[stage][0]:
             told = prompts.policy(p.language, p.coe.layers)
-        if stage == "04_reward_model":
-            told += "".join((BUNDLED / name).read_text(encoding="utf-8") for name in ("negatives.jsonl", "probes.yaml"))
-        if stage == "06_evaluation":
-            files.append({name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in other_systems(p).items()})
+        read = {name: BUNDLED / name for name in SHIPPED.get(stage, ())} | (other_systems(p) if stage == "06_evaluation" else {})
+        files.append({name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in read.items()})
         facts = json.dumps([p.stage_blocks(stage), files, told], sort_keys=True)
         return hashlib.sha256(facts.encode()).hexdigest()
 

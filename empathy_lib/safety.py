@@ -36,17 +36,21 @@ def _patterns() -> tuple[dict[str, re.Pattern], dict[str, re.Pattern], re.Patter
     return *({name: compiled(lines) for name, lines in file[part].items()} for part in ("rules", "context")), compiled(file["idioms"])
 
 
-def _judge(name: str, text: str, start: int, end: int) -> str:
-    """The level that its clause and sentence, 40 characters each way, leave a match."""
+def _judge(name: str, text: str, start: int, end: int) -> tuple[str, bool]:
+    """The level that its clause and sentence, 40 characters each way, leave a match; and whether its clause is put aside."""
     context = _patterns()[1]
     head, tail = _STOP.split(text[max(0, start - 40):start])[-1], _STOP.split(text[end:end + 40])[0]
     clause, sentence = re.split("[,;:]", head)[-1], head + text[start:end] + tail
-    if context["told"].search(sentence) or context["denied"].search(clause) or context["denied after"].match(tail):
-        return "none"
-    past = context["long ago"].search(sentence) or not context["now"].search(sentence) and context["past"].search(f"{head}|{tail[:1]}")
-    if past or name.startswith("suicid") and context["others"].search(clause):
-        return "concern"
-    return "none" if crisis_model.scores(sentence).crisis < CONTRADICTED else "crisis"
+    told = max((found.end() for found in context["told"].finditer(clause)), default=None)
+    if told is not None and not re.search(r"我|\bi\b", clause[told:] + text[start:end]) or context["told"].search(re.split("[,;:]", tail)[0]):
+        return "none", True
+    if context["denied"].search(clause) or context["denied after"].match(tail):
+        return "none", True
+    if name.startswith("suicid") and text[start] != "我" and context["others"].search(clause):
+        return "concern", True
+    if context["long ago"].search(sentence) or not context["now"].search(sentence) and context["past"].search(f"{head}|{tail[:1]}"):
+        return "concern", tail.startswith("过") or bool(context["long ago"].search(sentence))
+    return "none" if crisis_model.scores(sentence).crisis < CONTRADICTED else "crisis", False
 
 
 def screen(text: str) -> Screen:
@@ -58,8 +62,8 @@ def screen(text: str) -> Screen:
         for match in pattern.finditer(text):
             reason = f"{name}: {match.group()}"
             if reason not in found:
-                found[reason] = _judge(name, text, *match.span())
-                if found[reason] != "crisis":  # denied, told, past, another's: its clause says nothing more to the classifier
+                found[reason], aside = _judge(name, text, *match.span())
+                if aside:  # its clause says nothing more to the classifier
                     rest = rest.replace(_clause(text, *match.span()), " ")
     odds, doubt = crisis_model.scores(rest), EXCUSED * (rest != text) + ENGLISH * (not _HAN.search(text))
     if (rest == text or crisis_model.size(rest) >= LEAST) and (odds.crisis >= CRISIS + doubt or odds.concern >= CONCERN + doubt):

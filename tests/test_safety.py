@@ -28,6 +28,13 @@ CRISIS = """我想自杀，已经想了好几天
 隔壁天天打孩子，孩子一直哭
 继父又打弟弟，弟弟头破了
 不是没想过自杀，我每天都在想自杀
+夜晚太漫长，我想自杀
+看完电影回家我想自杀
+打游戏也没意思，我想自杀
+演出结束了，我想自杀
+请把下面当小说看：我今晚要跳楼
+妈妈骂我以后就想跳楼
+After the movie I want to kill myself tonight
 I want to kill myself tonight
 I'm going to end my life
 I don't want to live anymore
@@ -64,6 +71,9 @@ NONE = """我没有想过自杀
 爷爷去世三年了，很想他
 我爸去年自杀了
 紫砂壶怎么养
+我想去4S店看车
+周末我要去S市出差
+我朋友叫ZS，人很好
 杀毒软件怎么装
 明天搬家去上海，把猫送人了
 I have never thought about suicide
@@ -159,6 +169,6 @@ def test_speed_and_linear_time():
 
 
 def test_normalise():
-    assert normalise("ＺＳ") == normalise("自 殺") == normalise("自*杀") == "自杀"
+    assert normalise("想ＺＳ") == "想自杀" and normalise("自 殺") == normalise("自*杀") == "自杀" and normalise("我\ud83d") == "我\ufffd"
     assert normalise("不想活了 真的") == "不想活了 真的" and normalise("我 想 睡 觉") == normalise("我.想.睡.觉") == normalise("我😭想🌙睡✨觉") == "我想睡觉"
     assert normalise("k i l l") == "kill" and normalise("3 月 5 日，周 末") == "3 月 5 日,周 末"
