@@ -1,7 +1,9 @@
 """The page where anyone may try a run's systems: a letter, a reply that grows sentence by sentence, its four layers in a
-folded panel, behind the safety screen (``reply.py``). Nothing typed is kept: earlier replies to a letter live in the page."""
+folded panel, behind the safety screen (``reply.py``). What is typed, and earlier replies to it, live in the server's memory for as
+long as the window, and in no file."""
 
 import html
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,11 +21,11 @@ from empathy_lib.web import serve
 _FOLDER = BUNDLED / "conversation"
 
 
-def launch(run: Run, port: int | None = None, share: bool = False) -> gr.Blocks:
-    """Serve the page of a run (``web.serve``). StageMissing where it has no model, ValueError for a broken resources file."""
+def launch(run: Run, port: int | None = None) -> gr.Blocks:
+    """Serve the page of a run (``web.serve``), never under a public link. StageMissing where it has no model, ValueError for a broken resources file."""
     blocks, there = page(run), systems(run)
     load(run, there[-1])  # or the first letter would wait for it
-    return serve(blocks, _FOLDER, f"Try it ({', '.join(there)})", port, share)
+    return serve(blocks, _FOLDER, f"Try it ({', '.join(there)})", port)
 
 
 def texts() -> dict[str, Any]:
@@ -51,20 +53,21 @@ def page(run: Run) -> gr.Blocks:
                     ask, stop, clear = (gr.Button(t[name], variant=kind, elem_id=name, min_width=80)
                                         for name, kind in (("ask", "primary"), ("stop", "stop"), ("clear", "secondary")))
             with gr.Column(scale=3):
+                status = gr.HTML(elem_id="status")
                 told = gr.HTML(elem_id="told")
                 with gr.Accordion(t["layers"], open=False, visible=False, elem_id="layers") as layers:
                     reasoning = gr.HTML(elem_id="reasoning")
                 answer = gr.HTML(elem_id="answer")
                 earlier = gr.HTML(elem_id="earlier")
-        last, done = gr.State(("", [])), [told, layers, reasoning, answer, earlier]  # of one window, in memory
+        last, done = gr.State(("", []), time_to_live=3600), [status, told, layers, reasoning, answer, earlier]  # of one window
 
         def reply(*given: Any) -> Iterator[list[Any]]:
             yield from _answered(run, words, *given)
 
         quiet = {"api_visibility": "private", "show_progress": "hidden"}
-        asked = ask.click(reply, [question, system, temperature, place, spoken, last], [*done, last], concurrency_limit=1, **quiet)
-        stop.click(lambda language: f"<p class='said'>{words[language]['stopped']}</p>", spoken, told, cancels=[asked], **quiet)
-        clear.click(lambda: ["", None, "", gr.update(visible=False), "", "", "", ("", [])], None,
+        asked = ask.click(reply, [question, system, temperature, place, spoken, last], [*done, last], concurrency_limit=None, **quiet)  # a crisis waits for nobody
+        stop.click(lambda language: _status(words[language]["stopped"], "stopped"), spoken, status, cancels=[asked], **quiet)
+        clear.click(lambda: ["", None, "", "", gr.update(visible=False), "", "", "", ("", [])], None,
                     [question, letter, *done, last], cancels=[asked], **quiet)
         letter.change(lambda title: letters.get(title, gr.skip()), letter, question, **quiet)
         spoken.change(lambda language: _labels(words[language], run, there), spoken,
@@ -73,7 +76,8 @@ def page(run: Run) -> gr.Blocks:
 
 
 def _notice(t: dict[str, Any], run: Run) -> str:
-    return f"## {t['title']}\n\n" + t["notice"].format(model=t["demo"] if run.params.policy.model == "demo" else run.params.policy.model)
+    chars = run.params.view.question_chars
+    return f"## {t['title']}\n\n" + t["notice"].format(view=t["view"].format(n=chars) if chars else "", model=t["demo"] if run.params.policy.model == "demo" else run.params.policy.model)
 
 
 def _choices(t: dict[str, Any], there: list[str]) -> list[tuple[str, str]]:
@@ -88,35 +92,35 @@ def _labels(t: dict[str, Any], run: Run, there: list[str]) -> list[Any]:
 
 def _answered(run: Run, words: dict[str, Any], question: str, system: str, temperature: float, place: str, language: str,
               last: tuple[str, list[str]]) -> Iterator[list[Any]]:
-    """What the page shows as the reply grows: told, layers, reasoning, answer, earlier, and what is remembered."""
+    """What the page shows as the reply grows: status, told, layers, reasoning, answer, earlier, and what is remembered."""
     t, question = words[language], question or ""
-    if problem := cannot_be_read(question):
-        yield [_said(t[problem].format(n=len(question))), gr.update(visible=False), "", "", "", ("", [])]
-        return
     cards = last[1] if last[0] == question else []
     earlier = f"<h3>{t['earlier']}</h3><div class='cards'>{''.join(cards)}</div>" if cards else ""
-    yield [_said(t["writing"]), gr.update(visible=False), "", "", earlier, last]
+    shown = ["", gr.update(visible=False), "", ""]
+    yield [_status(t["writing"], "writing"), *shown, earlier, last]
     try:
-        for reply in stream_reply(question, run, system, place, temperature, language=language):
-            yield [*_shown(reply, t), earlier, last]
-    except Exception as error:  # whatever it is, the person is told; what was typed goes into no log
-        yield [_said(t["failed"].format(why=f"{type(error).__name__}: {error}")), gr.update(visible=False), "", "", earlier, last]
+        for reply in stream_reply(question, run, system, place, temperature, seed=secrets.randbelow(2**31)):
+            now = next((t[name] for name in reversed(FIELDS) if reply.part(name)), "")  # what is being written
+            shown = _shown(reply, t)
+            yield ["" if reply.done else _status(f"{t['writing']} {now}", "writing"), *shown, earlier, last]
+    except Exception as error:  # whatever it is, the person is told, and keeps what help there was; what was typed goes into no log
+        said = t[problem].format(n=len(question)) if (problem := cannot_be_read(question)) else t["failed"].format(why=f"{type(error).__name__}: {error}")
+        yield [_status(said, "failed"), *shown, earlier, last]
         return
     if reply.level == "crisis":
-        yield [*_shown(reply, t), "", ("", [])]
+        yield [_status(t["crisis_note"], "done"), *shown, "", ("", [])]
         return
     card = f"<div class='card'><b>{_text(system)} · {temperature}</b>{_reasoning(reply, t, fold=True)}{_answer(reply, t)}</div>"
-    yield [*_shown(reply, t), earlier, (question, [*cards, card])]
+    yield [_status("", "done"), *shown, earlier, (question, [*cards, card])]
+
+
+def _status(text: str, state: str) -> str:
+    return f"<div class='note' data-state='{state}'>{_text(text)}</div>"
 
 
 def _shown(reply: Reply, t: dict[str, Any]) -> list[Any]:
     """A reply as it is now: what is told beside it, the panel, the layers, the answer."""
-    now = next((t[name] for name in reversed(FIELDS) if reply.part(name)), "")  # what is being written
-    told = _said(reply.message) if reply.message else "" if reply.done else _said(f"{t['writing']} {now}")
-    if reply.level == "crisis":
-        told += _said(t["crisis_note"], "note")
-    if reply.faults:
-        told = _said(t["replaced"], "note") + told
+    told = _said(t["replaced"], "note") * bool(reply.faults) + _said(reply.message) * bool(reply.message)
     if reply.place:
         told += _help(reply.place, t)
     layered = bool(reply.text) and any(reply.part(name) for name in LAYERS)

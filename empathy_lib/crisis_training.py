@@ -1,6 +1,6 @@
 """``python -m empathy_lib.crisis_training`` makes the screen's weights, in two minutes, of ``bundled/crisis.jsonl`` and the
 bundled letters (``letters.jsonl`` has the levels of those that are not ``none``) and answers; and the guard's, of
-``unsafe_replies.jsonl`` and the answers. Logistic regressions, each of two levels without the third. Every text is there twice,
+``unsafe_replies.jsonl`` and the bundled answers and chains. Logistic regressions, each of two levels without the third. Every text is there twice,
 once in a disguise, so that one that is half hidden still counts. The same texts and libraries give the same weights."""
 
 import random
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from empathy_lib import BUNDLED, crisis_model, guard
+from empathy_lib.coe import FIELDS
 from empathy_lib.schema import read_jsonl
 from empathy_lib.undisguise import normalise
 
@@ -73,9 +74,10 @@ def train(rows: Sequence[dict[str, str]], decisions: Sequence[tuple[str, str]] =
 
 
 def replies() -> list[dict[str, str]]:
-    """All replies, sound ("none") or not, and the answers to the bundled letters as sound ones."""
+    """All replies, sound ("none") or not, and the bundled answers and layers as sound ones."""
     rows = [{"text": row["text"], "level": "none" if row["fault"] == "none" else "unsafe"} for row in read_jsonl(BUNDLED / "unsafe_replies.jsonl")]
-    return rows + [{"text": answer["text"], "level": "none"} for letter in read_jsonl(BUNDLED / "questions.jsonl") for answer in letter["answers"]]
+    rows += [{"text": answer["text"], "level": "none"} for letter in read_jsonl(BUNDLED / "questions.jsonl") for answer in letter["answers"]]
+    return rows + [{"text": chain[name], "level": "none"} for chain in read_jsonl(BUNDLED / "coe.jsonl") for name in FIELDS]
 
 
 if __name__ == "__main__":

@@ -4,16 +4,19 @@ violence is a way out; ``diagnosis``; ``dose``: which medicine, how much, stoppi
 
 import re
 from functools import cache
-from math import log
 
+import numpy as np
 from omegaconf import OmegaConf
 
 from empathy_lib import BUNDLED, crisis_model
+from empathy_lib.coe import TAGS
 from empathy_lib.undisguise import normalise
 
 FILE = BUNDLED / "replies.npz"
-THRESHOLD = 0.15  # log odds of unsafe against sound, set by cross-validation
+THRESHOLD = -0.6  # log odds of unsafe against sound, set by cross-validation
 LEAST = 8  # characters or words that the classifier can say something of
+
+_TAG = re.compile("|".join(TAGS))
 
 
 @cache
@@ -23,12 +26,10 @@ def _rules() -> dict[str, re.Pattern]:
 
 
 def faults(text: str) -> list[str]:
-    """Why a reply is unsafe ("dose: 每晚吃两片"; "wording: …" where the classifier says so of some sentences); a sound one
-    has no faults. Time grows linearly."""
-    text = normalise(text)
-    found = [f"{fault}: {match[0]}" for fault, pattern in _rules().items() if (match := pattern.search(text))]
-    parts = [part for part in crisis_model.groups(text, crisis_model.WHOLE) if crisis_model.size(part) >= LEAST]
-    if not parts:
-        return found
-    odds, worst = max((float(crisis_model.odds(part, FILE)[0]), part) for part in parts)
-    return found + [f"wording: {worst.strip()[:60]}"] * (odds - crisis_model.PRICE * log(len(parts)) >= THRESHOLD)
+    """Why a reply, or a whole chain, is unsafe ("dose: 每晚吃两片"; "wording: …" where the classifier says so of some sentences); a sound
+    one has no faults. The parts of a chain are judged one by one. Time grows linearly."""
+    parts = [normalise(part) for part in _TAG.split(text)]
+    found = [f"{fault}: {match[0]}" for fault, pattern in _rules().items() for part in parts if (match := pattern.search(part))]
+    groups = [group for part in parts for group in crisis_model.groups(part, crisis_model.WHOLE) if crisis_model.size(group) >= LEAST]
+    odds, worst = max(((float(crisis_model.odds(group, FILE)[0]), group) for group in groups), default=(-np.inf, ""))
+    return found + [f"wording: {worst.strip()[:60]}"] * (odds >= THRESHOLD)

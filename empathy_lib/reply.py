@@ -3,6 +3,7 @@ something near it gets both; a reply that says something unsafe is held back bef
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from empathy_lib.safety import screen
 
 LOCALES = {"zh": "zh-CN", "en": "default"}
 LONGEST = 8_000  # characters of a question
+_END = re.compile(r"[。！？!?…\n>]+[”」』）)]*|\.\s")  # of a sentence, or of a part
 _BUSY = Lock()  # one model answers one question at a time, so that a seed gives the same reply
 
 
@@ -68,24 +70,29 @@ def generate_reply(question: str, run: Run, system: str = "empathy_r1", locale: 
 
 
 def stream_reply(question: str, run: Run, system: str = "empathy_r1", locale: str | None = None, temperature: float | None = None,
-                 seed: int | None = None, language: str | None = None) -> Iterator[Reply]:
-    """``generate_reply`` as it grows, a sentence at a time, each one screened before it is given out. Closing it stops the
-    model. ``language`` is that of what a person is told in place of a reply, the run's where None."""
-    if problem := cannot_be_read(question):
-        raise ValueError({"empty": "the question has no words", "long": f"the question has more than {LONGEST:,} characters"}[problem])
-    place, said, told = help_for(locale or LOCALES[run.params.language]), screen(question), messages(language or run.params.language)
+                 seed: int | None = None) -> Iterator[Reply]:
+    """``generate_reply`` as it grows, a sentence at a time, each one screened before it is given out. Closing it stops the model."""
+    place, said, told = help_for(locale or LOCALES[run.params.language]), screen(question[:10 * LONGEST]), messages(spoken(question))
     if said.level == "crisis":
         yield Reply(*said, message=told["crisis"], place=place, done=True)
         return
+    if problem := cannot_be_read(question):
+        raise ValueError({"empty": "the question has no words", "long": f"the question has more than {LONGEST:,} characters"}[problem])
     if system not in (there := systems(run)):
         raise StageMissing(f"the system '{system}' is not in {run.name}; there are: {', '.join(there)}")
-    yield from _generated(question, run, system, temperature, seed, Reply(*said, place=place if said.level == "concern" else None),
-                          {"message": told["held_back"], "place": place})
+    begun = Reply(*said, place=place if said.level == "concern" else None)
+    yield begun
+    yield from _generated(question, run, system, temperature, seed, begun, {"message": told["held_back"], "place": place})
 
 
 def cannot_be_read(question: str) -> str:
     """"empty" where there is no letter or digit in any script, "long" where there is too much; else nothing."""
     return "long" if len(question) > LONGEST else "" if any(map(str.isalnum, question)) else "empty"
+
+
+def spoken(question: str) -> str:
+    """The language that a person is told something in: ``zh`` where there is a Han character."""
+    return "zh" if re.search(r"[\u3400-\u9fff]", question) else "en"
 
 
 @cache
@@ -94,24 +101,31 @@ def messages(language: str) -> dict[str, str]:
     return OmegaConf.to_container(OmegaConf.load(BUNDLED / "conversation" / "messages.yaml"))[language]
 
 
-@lru_cache(2)
 def load(run: Run, system: str) -> tuple[Any, Any]:
-    """Model and tokenizer of one of the run's systems; the last two are kept."""
+    """Model and tokenizer of one of the run's systems; the last ones are kept."""
     policy.import_backend(run.params)
-    return policy.load(str(evaluation.systems(run.params, run.dir)[system]), run.params)
+    return _load(str(evaluation.systems(run.params, run.dir)[system]), run)
+
+
+@lru_cache(1)
+def _load(folder: str, run: Run) -> tuple[Any, Any]:
+    return policy.load(folder, run.params)
 
 
 def _generated(question: str, run: Run, system: str, temperature: float | None, seed: int | None, reply: Reply,
                held_back: dict[str, Any]) -> Iterator[Reply]:
     p, plain, text = run.params, system in evaluation.PLAIN, ""
-    for text, ended in _sentences(question, run, system, p.evaluation.temperature if temperature is None else temperature,
-                                  p.seed if seed is None else seed):
-        if faults := guard.faults(re.sub(r"</?\w+>", " ", text)):
-            yield replace(reply, text="", faults=faults, done=True, **held_back)
-            return
-        reply = replace(reply, text=text)
-        if not ended:
-            yield reply
+    with closing(_sentences(question, run, system, p.evaluation.temperature if temperature is None else temperature,
+                            p.seed if seed is None else seed)) as sentences:
+        for text, ended in sentences:
+            if faults := guard.faults(text):
+                break
+            reply = replace(reply, text=text)
+            if not ended:
+                yield reply
+    if faults:
+        yield replace(reply, text="", faults=faults, done=True, **held_back)
+        return
     try:
         chain, problem = None if plain else parse(text, p.coe.layers), "" if text.strip() else "nothing was said"
     except CoEFormatError as error:
@@ -141,12 +155,14 @@ def _sentences(question: str, run: Run, system: str, temperature: float, seed: i
 
         thread = Thread(target=work, daemon=True)
         thread.start()
-        text = ""
+        text, shown = "", 0
         try:
             for piece in streamer:
                 text += piece
-                if re.search(r"[，。！？!?；…\n>]|[.,;]\s", piece):
-                    yield text, False
+                end = max((match.end() for match in _END.finditer(text, shown)), default=shown)
+                if end > shown:
+                    shown = end
+                    yield text[:end], False
         finally:
             stop.set()
             thread.join()

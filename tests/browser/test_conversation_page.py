@@ -1,12 +1,16 @@
 """The conversation page in Debian's Chromium, on a trained smoke model: ordinary letters, crises, odd input, two windows."""
 
 import os
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from pages import CHROMIUM, Server, serving
 
-from empathy_lib import ROOT
+from empathy_lib.coe import CoE
+from empathy_lib.conversation_page import _reasoning, _shown, texts
+from empathy_lib.reply import Reply
 from empathy_lib.schema import read_jsonl
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -51,18 +55,23 @@ def window(server):
 
 
 def ask(page, text):
+    page.click("#clear")
+    page.wait_for_function("() => !document.querySelector('#status [data-state]') && !document.querySelector('#question textarea').value")
     page.fill("#question textarea", text)
     page.click("#ask")
 
 
 def shown(page, name):
-    return page.inner_text(f"#{name}") if page.query_selector(f"#{name}") else ""
+    return page.inner_text(f"#{name}")
+
+
+def state(page, wanted):
+    page.wait_for_function("wanted => document.querySelector('#status [data-state]')?.dataset.state == wanted", arg=wanted)
 
 
 def finished(page):
     """Waits for the end, and says how it ended: a reply, the format's failure, or held back (a smoke model may do any of them)."""
-    page.wait_for_function("""() => !/正在写|Writing/.test(document.querySelector('#told')?.innerText)
-        && document.querySelector('#answer .reply, #answer .note, #told .note, #told .said')""")
+    state(page, "done")
     return "reply" if page.query_selector("#answer .reply") else "held back" if page.query_selector("#told .note") else "failure"
 
 
@@ -103,16 +112,13 @@ def test_the_demo_model_shows_four_layers_and_an_answer_soon(demo, demo_sft):
         finished(page)
         firsts, ended = [], []
         for letter in [row["question"] for row in read_jsonl(demo_sft.parents[1] / "01_dataset" / "test.jsonl")[:8]]:
-            page.fill("#question textarea", letter)
             start = time.monotonic()
-            page.click("#ask")
-            page.wait_for_function("!document.querySelector('#answer .reply, #answer .note, #told .note')")
-            page.wait_for_function("/正在写… ./.test(document.querySelector('#told').innerText) || document.querySelector('#answer .reply, #answer .note, #told .note')")
+            ask(page, letter)
+            page.wait_for_function("/正在写… ./.test(document.querySelector('#status').innerText) || document.querySelector('#status [data-state=done]')")
             firsts.append(time.monotonic() - start)
             ended.append(finished(page))
-            if ended[-1] == "reply":
+            if ended[-1] == "reply" and ended.count("reply") == 1:
                 folded_layers(page)
-                page.click("#layers button")
         page.click("#ask")
         page.wait_for_selector("#earlier .card")
     assert "reply" in ended and sorted(firsts)[len(firsts) // 2] < 3, (ended, firsts)
@@ -121,21 +127,35 @@ def test_the_demo_model_shows_four_layers_and_an_answer_soon(demo, demo_sft):
 def test_a_crisis_gets_help_and_no_generated_word(window):
     page = window()
     ask(page, CRISIS)
-    page.wait_for_selector("#told .help")
-    assert "12356" in shown(page, "told") and "没有生成回答" in shown(page, "told")
+    state(page, "done")
+    assert "12356" in shown(page, "told") and "没有生成回答" in shown(page, "status")
     assert not page.query_selector("#answer .reply, #answer .note, #answer pre") and not page.is_visible("#layers")
+    page.click("#stop")  # nothing runs; the help stays
+    state(page, "stopped")
+    assert "12356" in shown(page, "told")
     page.click("#language >> text=English")
     page.wait_for_function("document.querySelector('#ask').innerText == 'Send'")
     ask(page, "I have the pills ready and the letters are written, tonight I am going to kill myself")
-    page.wait_for_function("document.querySelector('#told').innerText.includes('That can')")
-    assert "No reply was generated" in shown(page, "told")
+    state(page, "done")
+    assert "That can't have been easy" in shown(page, "told") and "No reply was generated" in shown(page, "status")
+
+
+def test_a_concern_gets_help_and_what_the_model_says(window):
+    page = window()
+    ask(page, "要是明天不用醒就好了")
+    finished(page)
+    assert "12356" in shown(page, "told") and "没有生成回答" not in shown(page, "status")
 
 
 def test_odd_input_is_handled(window):
     page = window()
     for text, says in (("", "还没有写内容"), ("😭😭🥀", "还没有写内容"), ("写" * 8001, "现在有 8001 字")):
         ask(page, text)
-        page.wait_for_function("says => document.querySelector('#told').innerText.includes(says)", arg=says)
+        state(page, "failed")
+        assert says in shown(page, "status")
+    ask(page, f"{CRISIS}{'写' * 8000}")
+    state(page, "done")
+    assert "12356" in shown(page, "told")
     ask(page, (ORDINARY * 200)[:8000])
     assert finished(page)
     ask(page, f"{ORDINARY}<script>document.title='x'</script><img src=x onerror=\"document.title='x'\"><b id='bold'>")
@@ -147,20 +167,33 @@ def test_stop_and_two_windows_at_once(window):
     one, two = window(), window()
     ask(one, ORDINARY)
     ask(two, CRISIS)
-    two.wait_for_selector("#told .help")
+    state(two, "done")
+    assert "12356" in shown(two, "told")
     finished(one)
-    assert "没有生成回答" not in shown(one, "told") and not two.query_selector("#answer .reply, #answer .note")
+    assert "没有生成回答" not in shown(one, "status") and not two.query_selector("#answer .reply, #answer .note")
     ask(one, ORDINARY + "再问一次。")
+    state(one, "writing")
     one.click("#stop")
-    one.wait_for_function("document.querySelector('#told').innerText.includes('你停止了')")
+    state(one, "stopped")
+    ask(two, ORDINARY)  # another window closed while it is written to
+    state(two, "writing")
+    two.close()
     ask(one, ORDINARY)
-    finished(one)
+    assert finished(one)
+
+
+def test_what_a_model_says_is_text_and_never_markup():
+    hostile = "<script>x</script><img src=x onerror=x> </div> & {{y}}"
+    words, chain = texts()["zh"], CoE(hostile, hostile, hostile, hostile, hostile)
+    for reply in (Reply("none", text=hostile, chain=chain, done=True), Reply("none", text=f"<L1>{hostile}", problem=hostile, done=True)):
+        page = "".join(part for part in _shown(reply, words) if isinstance(part, str)) + _reasoning(reply, words, fold=True)
+        assert "<script" not in page and "<img" not in page and page.count("<div") == page.count("</div>")
 
 
 def test_nothing_typed_is_kept(window, server, smoke_run):
     page = window()
     ask(page, secret := ORDINARY + "暗号是蓝色的萝卜")
     finished(page)
-    kept = [path for folder in (smoke_run, server.folder) for path in folder.rglob("*")
+    kept = [path for folder in (smoke_run, server.folder, Path(tempfile.gettempdir()) / "gradio") for path in folder.rglob("*")
             if path.is_file() and path.stat().st_size < 5e6 and secret[-8:].encode() in path.read_bytes()]
     assert not kept
