@@ -18,7 +18,7 @@ Screen = NamedTuple("Screen", [("level", str), ("reasons", list[str])])
 CRISIS, ACUTE, CONCERN, ENGLISH = -0.6, -1.6, 0.5, 0.1  # the last: so much more is asked of a text without Han characters
 CONTRADICTED = -2.0  # of the sentence; below it a rule's match is taken for a turn of speech
 EXCUSED = 1.0  # so much more is asked of the wording of a text whose plain statements are denied, past or others'
-LEAST = 6  # characters or words that must be left of such a text
+LEAST = 6  # characters or words that the classifier can say something of
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _STOP = re.compile(r"[。!?\n]|\.\s")
 
@@ -50,7 +50,8 @@ def _judge(name: str, text: str, start: int, end: int) -> tuple[str, bool]:
         return "concern", True
     if context["long ago"].search(sentence) or not context["now"].search(sentence) and context["past"].search(f"{head}|{tail[:1]}"):
         return "concern", tail.startswith("过") or bool(context["long ago"].search(sentence))
-    return "none" if crisis_model.scores(sentence).crisis < CONTRADICTED else "crisis", False
+    turn = crisis_model.size(sentence) >= LEAST and crisis_model.scores(sentence).crisis < CONTRADICTED
+    return "none" if turn else "crisis", False
 
 
 def screen(text: str) -> Screen:

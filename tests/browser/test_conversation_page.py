@@ -55,8 +55,9 @@ def window(server):
 
 
 def ask(page, text):
-    page.click("#clear")
-    page.wait_for_function("() => !document.querySelector('#status [data-state]') && !document.querySelector('#question textarea').value")
+    if page.query_selector("#status [data-state]"):
+        page.click("#clear")
+        page.wait_for_function("() => !document.querySelector('#status [data-state]') && !document.querySelector('#question textarea').value")
     page.fill("#question textarea", text)
     page.click("#ask")
 
