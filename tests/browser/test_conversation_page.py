@@ -102,6 +102,7 @@ def demo(demo_sft, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("KIT_DEMO_MODEL" not in os.environ, reason="set KIT_DEMO_MODEL to outputs/demo/03_sft/model of a run")
 def test_the_demo_model_shows_four_layers_and_an_answer_soon(demo, demo_sft):
     """Of eight letters some keep the format (about half after SFT): layers, answer, earlier replies; the first words in 3 s."""
     with sync_api.sync_playwright() as playwright:
