@@ -51,7 +51,7 @@ def run_notebook(stage: str, out: Path, overrides: dict, cwd: Path = ROOT, **env
 def snakemake(overrides: dict, *arguments: str, params: str = SMOKE, more: tuple[str, ...] = (), cores: str = "1") -> subprocess.CompletedProcess:
     return subprocess.run(
         [BIN / "snakemake", "--cores", cores, *arguments, "--config", f"params={params}",
-         f"overrides={json.dumps(overrides)}", *more], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=900)
+         f"overrides={json.dumps(overrides)}", *more], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=1800)
 
 
 def all_metrics(run: Path) -> dict[str, bytes]:
