@@ -1,7 +1,7 @@
 """``python -m empathy_lib.crisis_training`` makes the screen's weights, in two minutes, of ``bundled/crisis.jsonl`` and the
 bundled letters (``letters.jsonl`` has the levels of those that are not ``none``) and answers; and the guard's, of
-``unsafe_replies.jsonl`` and the bundled answers and chains. Logistic regressions, each of two levels without the third. Every text is there twice,
-once in a disguise, so that one that is half hidden still counts. The same texts and libraries give the same weights."""
+``unsafe_replies.jsonl`` and the bundled answers and chains. Logistic regressions, each of two levels without the third. Every
+text is there twice, once in a disguise, so that one that is half hidden still counts."""
 
 import random
 from collections.abc import Sequence

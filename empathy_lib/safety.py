@@ -14,7 +14,7 @@ from empathy_lib.undisguise import normalise
 
 LEVELS = ("none", "concern", "crisis")
 Screen = NamedTuple("Screen", [("level", str), ("reasons", list[str])])
-# Log odds, set on the development texts (tests/crisis_dev_zh.jsonl) for a recall of crises of at least .97.
+# Log odds, set on the development texts (tests/crisis_dev_zh.jsonl), where .967 of the crises are seen.
 CRISIS, ACUTE, CONCERN, ENGLISH = -0.6, -1.6, 0.5, 0.1  # the last: so much more is asked of a text without Han characters
 CONTRADICTED = -2.0  # of the sentence; below it a rule's match is taken for a turn of speech
 EXCUSED = 1.0  # so much more is asked of the wording of a text whose plain statements are denied, past or others'

@@ -167,7 +167,7 @@ def test_a_sweep_of_two_overlays(smoke_run, tmp_path):
     assert set(table["negatives"]) == {"full"} and len(table["negatives"]["full"]) == 6 and [x["run"] for x in table["margins"]] == ["full", "margin_1.2"]
     assert (tmp_path / "smoke-gated/06_evaluation/metrics.json").stat().st_mtime_ns == first
     assert not (tmp_path / "smoke-margin_1.2/04_reward_model").is_symlink() and (tmp_path / "smoke-margin_1.2/03_sft").is_symlink()
-    assert time.monotonic() - began < 300  # 150 s on two idle cores
+    assert time.monotonic() - began < 300  # 204 s were seen beside other work
 
 
 @pytest.mark.slow

@@ -3,8 +3,10 @@
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 
 from conftest import wait_for
+from playwright.sync_api import sync_playwright
 
 from empathy_lib import ROOT
 
@@ -43,6 +45,25 @@ class Server:
     def _answers(self):
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+@contextmanager
+def browsing():
+    """Chromium, and a function that opens a page in a window of its own; none may ask anything but 127.0.0.1."""
+    asked = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+        def new(url, patience_ms):
+            page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
+            page.set_default_timeout(patience_ms)
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto(url)
+            return page
+
+        yield new
+        browser.close()
+    assert asked and not [url for url in asked if not url.startswith(("http://127.0.0.1:", "data:", "blob:"))]
 
 
 def serving(folder, kind):

@@ -6,14 +6,13 @@ import time
 from pathlib import Path
 
 import pytest
-from pages import CHROMIUM, Server, serving
+from pages import CHROMIUM, Server, browsing, serving
 
 from empathy_lib.coe import CoE
 from empathy_lib.conversation_page import _reasoning, _shown, texts
 from empathy_lib.reply import Reply
 from empathy_lib.schema import read_jsonl
 
-sync_api = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.skipif(not os.path.exists(CHROMIUM), reason=f"needs {CHROMIUM}")
 ORDINARY = "部门合并以后我带的两个徒弟都调走了，新来的主管开会从不叫我。昨天他当着大家说我做的表是十年前的水平，我回家一句话没说，洗了半小时碗。"
 CRISIS = "药都攒够了，信也写好压在枕头底下，等孩子周五去他奶奶家我就走。"
@@ -36,22 +35,14 @@ def server(smoke_run, tmp_path_factory):
 
 @pytest.fixture
 def window(server):
-    """New windows of a browser; none may ask anything but 127.0.0.1."""
-    asked = []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-
-        def new():
-            page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
-            page.set_default_timeout(60_000)
-            page.on("request", lambda request: asked.append(request.url))
-            page.goto(server.url)
+    """New windows of a browser."""
+    with browsing() as new:
+        def opened():
+            page = new(server.url, 60_000)
             page.wait_for_selector("#question textarea")
             return page
 
-        yield new
-        browser.close()
-    assert asked and not [url for url in asked if not url.startswith(("http://127.0.0.1:", "data:", "blob:"))]
+        yield opened
 
 
 def ask(page, text):
@@ -105,10 +96,8 @@ def demo(demo_sft, tmp_path):
 @pytest.mark.skipif("KIT_DEMO_MODEL" not in os.environ, reason="set KIT_DEMO_MODEL to outputs/demo/03_sft/model of a run")
 def test_the_demo_model_shows_four_layers_and_an_answer_soon(demo, demo_sft):
     """Of eight letters some keep the format (about half after SFT): layers, answer, earlier replies; the first words in 3 s."""
-    with sync_api.sync_playwright() as playwright:
-        page = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]).new_page()
-        page.set_default_timeout(60_000)
-        page.goto(demo.url)
+    with browsing() as new:
+        page = new(demo.url, 60_000)
         page.wait_for_selector("#question textarea")
         ask(page, ORDINARY)  # loads the model
         finished(page)

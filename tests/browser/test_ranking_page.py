@@ -9,12 +9,11 @@ import urllib.request
 import pytest
 import ranking
 from conftest import wait_for
-from pages import CHROMIUM, serving
+from pages import CHROMIUM, browsing, serving
 from ranking import SYSTEMS, Ranking, make_items, opinions, sitting
 
 from empathy_lib.ratings import DIMENSIONS, blind
 
-sync_api = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.skipif(not os.path.exists(CHROMIUM), reason=f"needs {CHROMIUM}")
 HOSTILE = ("<script>document.title='x'</script> # **Markdown** <img src=x onerror=\"document.title='x'\"> {{value}} ${1+1} "
            "</div><b id='bold'>\n- 😀👩‍👩‍👧")
@@ -28,25 +27,16 @@ def run(tmp_path):
 
 @pytest.fixture
 def window():
-    """New windows of a browser, each a rater's own; none may ask anything but 127.0.0.1."""
-    asked = []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-
-        def new(run, rater):
-            context = browser.new_context(viewport={"width": 1440, "height": 900})
-            context.set_default_timeout(20_000)
-            context.on("request", lambda request: asked.append(request.url))
-            page = context.new_page()
-            page.goto(run.url)
+    """New windows of a browser, each a rater's own."""
+    with browsing() as new:
+        def opened(run, rater):
+            page = new(run.url, 20_000)
             page.fill("#code", rater)
             page.keyboard.press("Enter")
             page.wait_for_selector("#question")
             return page
 
-        yield new
-        browser.close()
-    assert asked and not [url for url in asked if not url.startswith(("http://127.0.0.1:", "data:", "blob:"))]
+        yield opened
 
 
 def press(page, keys):
