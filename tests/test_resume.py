@@ -12,7 +12,7 @@ from empathy_lib import ROOT
 from empathy_lib.schema import read_jsonl
 
 LORA = {"policy.lora_rank": 8, "sft.learning_rate": 0.02, "grpo.learning_rate": 0.02}
-SAVED = {"03_sft": (20, 40, 60), "04_reward_model": (5, 10, 13), "05_grpo": (2, 4, 6)}  # steps of the first checkpoints
+SAVED = {"03_sft": (20, 40, 60), "04_reward_model": (5, 10, 12), "05_grpo": (2, 4, 6)}  # steps of the first checkpoints
 MOMENTS = ("before", "after-1", "after-2", "after-3", "writing")
 # Executed at the kernel's start: the process dies when it opens a certain file to write it.
 DIE_AT_OPENING = """
