@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
+from math import ceil
 from statistics import mean
 
 import pytest
@@ -27,13 +28,15 @@ TEXTS = {
 
 
 def near_duplicates(texts, limit=0.5):
-    """Pairs whose sets of character 5-grams have a Jaccard similarity of at least ``limit``."""
+    """Pairs whose sets of character 5-grams have a Jaccard similarity of at least ``limit``. Such a pair shares one of the rarest
+    ``(1 - limit) · n + 1`` of each one's n grams, so no others are compared."""
     grams = [{t[i:i + 5] for i in range(len(t) - 4)} for t in texts]
+    common = Counter(gram for mine in grams for gram in mine)
     seen, pairs = defaultdict(list), []
     for i, mine in enumerate(grams):
-        shared = Counter(j for gram in mine for j in seen[gram])
-        pairs += [(j, i) for j, n in shared.items() if n / len(mine | grams[j]) >= limit]
-        for gram in mine:
+        rarest = sorted(mine, key=lambda gram: (common[gram], gram))[:len(mine) - ceil(limit * len(mine)) + 1]
+        pairs += [(j, i) for j in {j for gram in rarest for j in seen[gram]} if len(mine & grams[j]) >= limit * len(mine | grams[j])]
+        for gram in rarest:
             seen[gram].append(i)
     return pairs
 

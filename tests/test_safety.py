@@ -93,6 +93,15 @@ def test_rulings(level, text):
     assert bool(said.reasons) == (level != "none") and all(": " in reason for reason in said.reasons)
 
 
+def test_short_ordinary_messages():
+    """The commonest things that people type first: few of them may be taken for more than they say."""
+    texts = ("你好 在吗 我也不去 谢谢 好累 怎么办 我想聊聊 好的 我很难过 失眠了 不知道 晚安 我不想上班 分手了 考砸了 我妈又骂我了 好烦 没事 再见 明天见 周五见 我先睡了 想哭 "
+             "我到家了 下班了 他不理我 被裁了 不想去学校 我害怕 绝对不去 我好孤独 有点难受 去医院了 不想说话 我辞职了 猫死了 离婚了 烦死了 气死我了 打死我也不会说的 打死都不承认").split()
+    english = "hello|hi|thanks|i'm sad|good night|see you tomorrow|can't sleep|I feel lonely|ok|what should I do|yes|my dog died|I hate my job|talk later|exams tomorrow".split("|")
+    taken = [text for text in texts + english if screen(text).level == "crisis"]
+    assert len(taken) <= 0.05 * len(texts + english), taken
+
+
 def test_one_sentence_in_a_long_text():
     calm = "昨天和同事去河边走了走，晚饭后看了一部电影，累死了，不过心情还好。" * 20
     assert screen(calm).level == "none"

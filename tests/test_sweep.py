@@ -143,6 +143,7 @@ def run_sweep(outputs, *arguments):
     return snakemake({"outputs": str(outputs)}, "ablations", *arguments, more=("overlays=gated,margin_1.2", "seeds=1"), cores="all")
 
 
+@pytest.mark.slow
 def test_a_sweep_of_two_overlays(smoke_run, tmp_path):
     """One of them fails: the other and the table are made; then only what is missing. In three minutes."""
     began = time.monotonic()
