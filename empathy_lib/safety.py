@@ -14,8 +14,8 @@ from empathy_lib.undisguise import normalise
 
 LEVELS = ("none", "concern", "crisis")
 Screen = NamedTuple("Screen", [("level", str), ("reasons", list[str])])
-# Log odds, set on the development texts (tests/crisis_dev_zh.jsonl), where .967 of the crises are seen.
-CRISIS, ACUTE, CONCERN, ENGLISH = -0.6, -1.6, 0.5, 0.1  # the last: so much more is asked of a text without Han characters
+# Log odds, set on the development texts (tests/crisis_dev_zh.jsonl), where .973 of the crises are seen.
+CRISIS, ACUTE, CONCERN, ENGLISH = -0.7, -1.6, 0.5, -0.3  # the last is added to the others for a text without Han characters
 CONTRADICTED = -2.0  # of the sentence; below it a rule's match is taken for a turn of speech
 EXCUSED = 1.0  # so much more is asked of the wording of a text whose plain statements are denied, past or others'
 LEAST = 6  # characters or words that the classifier can say something of
@@ -58,7 +58,7 @@ def screen(text: str) -> Screen:
     """How grave a text is, and why ("rule: matched words", or the clause whose wording weighs most), the gravest first.
     Time grows linearly with the length."""
     text, found = normalise(text), {}
-    rest = text = _patterns()[2].sub(lambda idiom: idiom[0].replace("死", "坏"), text)  # tired to death is worn out
+    rest = text = _patterns()[2].sub(lambda idiom: idiom[0].replace("打死", "").replace("死", "坏"), text)  # tired to death is worn out
     for name, pattern in _patterns()[0].items():
         for match in pattern.finditer(text):
             reason = f"{name}: {match.group()}"
