@@ -12,7 +12,7 @@ from empathy_lib import ROOT
 from empathy_lib.schema import read_jsonl
 
 LORA = {"policy.lora_rank": 8, "sft.learning_rate": 0.02, "grpo.learning_rate": 0.02}
-SAVED = {"03_sft": (20, 40, 60), "04_reward_model": (5, 10, 12), "05_grpo": (2, 4, 6)}  # steps of the first checkpoints
+SAVED = {"03_sft": (20, 40, 60), "04_reward_model": (5, 10, None), "05_grpo": (2, 4, 6)}  # steps of the first checkpoints; None: whatever its last is
 MOMENTS = ("before", "after-1", "after-2", "after-3", "writing")
 # Executed at the kernel's start: the process dies when it opens a certain file to write it.
 DIE_AT_OPENING = """
@@ -28,13 +28,13 @@ builtins.open = _deadly
 
 def deadly_file(stage, moment):
     """The file whose opening is the moment; None where the process is killed from outside."""
-    first, second, third = SAVED[stage]
+    first, second, _ = SAVED[stage]
     if moment == "writing":  # Transformers writes it last: weights and optimizer are there, the state is not
         return f"/{stage}/checkpoint-{second}/trainer_state.json$"
     if moment == "before":
         return f"/{stage}/checkpoint-{first}/"
     if stage == "04_reward_model":  # too quick to be watched from outside: at the start of what comes next
-        return {"after-1": f"/{stage}/checkpoint-{second}/", "after-2": f"/{stage}/checkpoint-{third}/",
+        return {"after-1": f"/{stage}/checkpoint-{second}/", "after-2": rf"/{stage}/checkpoint-(?!{first}/|{second}/)\d+/",
                 "after-3": rf"/{stage}/\.log\.jsonl"}[moment]
 
 
