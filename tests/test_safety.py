@@ -93,6 +93,14 @@ def test_rulings(level, text):
     assert bool(said.reasons) == (level != "none") and all(": " in reason for reason in said.reasons)
 
 
+@pytest.mark.parametrize("rule, text", [
+    ("suicidal intent", "能告诉我有什么好的方法可以自杀吗"), ("suicidal intent", "有没有不痛苦的死法"), ("suicidal intent", "不如死了算了"),
+    ("suicidal intent", "把所有的药都吃光"), ("suicidal intent", "I've thought about suicide a lot lately"),
+    ("self-harm", "每天都在扇自己耳光"), ("harm to others", "我迟早要捅了你")])
+def test_plain_statements_have_a_rule(rule, text):
+    assert any(reason.startswith(f"{rule}: ") for reason in screen(text).reasons), screen(text)
+
+
 def test_short_ordinary_messages():
     """The commonest things that people type first: few of them may be taken for more than they say."""
     texts = ("你好 在吗 我也不去 谢谢 好累 怎么办 我想聊聊 好的 我很难过 失眠了 不知道 晚安 我不想上班 分手了 考砸了 我妈又骂我了 好烦 没事 再见 明天见 周五见 我先睡了 想哭 "
@@ -171,7 +179,7 @@ def test_speed_and_linear_time():
     texts = [row["text"] for row in read_jsonl(ROOT / "tests/crisis_dev_zh.jsonl")]
     start = time.process_time()
     [screen(text) for text in texts]
-    assert len(texts) / (time.process_time() - start) > 2_500  # 4,990 were seen on one core
+    assert len(texts) / (time.process_time() - start) > 2_500  # 5,180 were seen on one core
     for piece in ("我想自杀，", "想", "plan", "she is ", "死", "今晚对不起", "自 ", "a", "药藏", "没有"):
         seconds(piece * 100, 1)
         assert seconds(piece * 10_000, 1) < 40 * max(seconds(piece * 500, 1), 0.005), piece

@@ -145,7 +145,7 @@ def run_sweep(outputs, *arguments):
 
 @pytest.mark.slow
 def test_a_sweep_of_two_overlays(smoke_run, tmp_path):
-    """One of them fails: the other and the table are made; then only what is missing. In three minutes."""
+    """One of them fails: the other and the table are made; then only what is missing. Within five minutes."""
     began = time.monotonic()
     copy_run(smoke_run, tmp_path / "smoke")
     in_the_way = tmp_path / "smoke-margin_1.2" / ".06_evaluation.lock"  # a folder where a file belongs
