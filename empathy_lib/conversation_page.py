@@ -1,6 +1,6 @@
 """The page where anyone may try a run's systems: a letter, a reply that grows sentence by sentence, its four layers in a
-folded panel, behind the safety screen (``reply.py``). What is typed, and earlier replies to it, live in the server's memory for as
-long as the window, and in no file."""
+folded panel, behind the safety screen (``reply.py``). What is typed, and earlier replies to it, live in the server's memory for an
+hour at most after the last reply, and in no file."""
 
 import html
 import secrets
@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from empathy_lib import BUNDLED
 from empathy_lib.coe import FIELDS, LAYERS
 from empathy_lib.reply import LOCALES, Reply, cannot_be_read, load, stream_reply, systems
-from empathy_lib.resources import Place, places
+from empathy_lib.resources import Place, help_for, places
 from empathy_lib.run import Run
 from empathy_lib.schema import read_jsonl
 from empathy_lib.web import serve
@@ -70,23 +70,27 @@ def page(run: Run) -> gr.Blocks:
         clear.click(lambda: ["", None, "", "", gr.update(visible=False), "", "", "", ("", [])], None,
                     [question, letter, *done, last], cancels=[asked], **quiet)
         letter.change(lambda title: letters.get(title, gr.skip()), letter, question, **quiet)
-        spoken.change(lambda language: _labels(words[language], run, there), spoken,
+        ask.click(None, None, None, js="() => document.querySelector('#status').scrollIntoView({block: 'nearest'})")  # on a phone it is below
+        spoken.change(lambda language, place: _labels(words[language], run, there, LOCALES[language] if place in LOCALES.values() else place), [spoken, place],
                       [notice, letter, question, system, temperature, place, ask, stop, clear, layers], **quiet)
     return blocks
 
 
 def _notice(t: dict[str, Any], run: Run) -> str:
     chars = run.params.view.question_chars
-    return f"## {t['title']}\n\n" + t["notice"].format(view=t["view"].format(n=chars) if chars else "", model=t["demo"] if run.params.policy.model == "demo" else run.params.policy.model)
+    police, ambulance, line, *_ = (f"**{r.contact}**" for r in help_for(LOCALES["zh"]).resources)
+    return f"## {t['title']}\n\n" + t["notice"].format(
+        view=t["view"].format(n=chars) if chars else "", model=t["demo"] if run.params.policy.model == "demo" else run.params.policy.model,
+        police=police, ambulance=ambulance, line=line)
 
 
 def _choices(t: dict[str, Any], there: list[str]) -> list[tuple[str, str]]:
     return [(f"{name} · {t['systems'][name]}", name) for name in there]
 
 
-def _labels(t: dict[str, Any], run: Run, there: list[str]) -> list[Any]:
+def _labels(t: dict[str, Any], run: Run, there: list[str], place: str) -> list[Any]:
     return [_notice(t, run), gr.update(label=t["example"]), gr.update(label=t["question"], placeholder=t["placeholder"]),
-            gr.update(label=t["system"], choices=_choices(t, there)), *(gr.update(label=t[name]) for name in ("temperature", "place")),
+            gr.update(label=t["system"], choices=_choices(t, there)), gr.update(label=t["temperature"]), gr.update(label=t["place"], value=place),
             *(gr.update(value=t[name]) for name in ("ask", "stop", "clear")), gr.update(label=t["layers"])]
 
 
@@ -110,12 +114,12 @@ def _answered(run: Run, words: dict[str, Any], question: str, system: str, tempe
     if reply.level == "crisis":
         yield [_status(t["crisis_note"], "done"), *shown, "", ("", [])]
         return
-    card = f"<div class='card'><b>{_text(system)} · {temperature}</b>{_reasoning(reply, t, fold=True)}{_answer(reply, t)}</div>"
+    card = f"<div class='card'><b>{_text(system)} · {temperature}</b>{_reasoning(reply, t, fold=True) * _layered(reply)}{_answer(reply, t)}</div>"
     yield [_status("", "done"), *shown, earlier, (question, [*cards, card])]
 
 
 def _status(text: str, state: str) -> str:
-    return f"<div class='note' data-state='{state}'>{_text(text)}</div>"
+    return f"<div class='note' role='status' data-state='{state}'>{_text(text)}</div>"
 
 
 def _shown(reply: Reply, t: dict[str, Any]) -> list[Any]:
@@ -123,8 +127,11 @@ def _shown(reply: Reply, t: dict[str, Any]) -> list[Any]:
     told = _said(t["replaced"], "note") * bool(reply.faults) + _said(reply.message) * bool(reply.message)
     if reply.place:
         told += _help(reply.place, t)
-    layered = bool(reply.text) and any(reply.part(name) for name in LAYERS)
-    return [told, gr.update(visible=layered), _reasoning(reply, t), "" if reply.message else _answer(reply, t)]
+    return [told and f"<div role='alert'>{told}</div>", gr.update(visible=_layered(reply)), _reasoning(reply, t), "" if reply.message else _answer(reply, t)]
+
+
+def _layered(reply: Reply) -> bool:
+    return any(reply.part(name) for name in LAYERS)
 
 
 def _reasoning(reply: Reply, t: dict[str, Any], fold: bool = False) -> str:
@@ -141,7 +148,7 @@ def _answer(reply: Reply, t: dict[str, Any]) -> str:
 
 
 def _help(place: Place, t: dict[str, Any]) -> str:
-    rows = "".join(f"<li><b>{_text(r.name)}</b> · <span class='contact'>{_text(r.contact)}</span><br><small>{_text(r.hours)} · {_text(r.about)}</small></li>"
+    rows = "".join(f"<li><b>{_text(r.name)}</b> · <span class='contact'>{_text(r.contact)}</span>{'' if r.confirmed else f" <small>({t['unconfirmed']})</small>"}<br><small>{_text(r.hours)} · {_text(r.about)}</small></li>"
                    for r in place.resources)
     return f"<section class='help'><h4>{_text(t['help'].format(name=place.name, month=place.checked))}</h4><ul>{rows}</ul></section>"
 

@@ -76,12 +76,12 @@ def stream_reply(question: str, run: Run, system: str = "empathy_r1", locale: st
     if said.level == "crisis":
         yield Reply(*said, message=told["crisis"], place=place, done=True)
         return
+    begun = Reply(*said, place=place if said.level == "concern" else None)
+    yield begun
     if problem := cannot_be_read(question):
         raise ValueError({"empty": "the question has no words", "long": f"the question has more than {LONGEST:,} characters"}[problem])
     if system not in (there := systems(run)):
         raise StageMissing(f"the system '{system}' is not in {run.name}; there are: {', '.join(there)}")
-    begun = Reply(*said, place=place if said.level == "concern" else None)
-    yield begun
     yield from _generated(question, run, system, temperature, seed, begun, {"message": told["held_back"], "place": place})
 
 

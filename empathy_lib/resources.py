@@ -14,7 +14,7 @@ from empathy_lib import BUNDLED
 
 class Resource(BaseModel):
     """One service: its name, how to reach it, when, for what, and who publishes that."""
-    model_config = ConfigDict(extra="forbid", frozen=True, str_min_length=1)
+    model_config = ConfigDict(extra="forbid", frozen=True, str_min_length=1, str_strip_whitespace=True)
     name: str
     contact: str
     hours: str
@@ -35,12 +35,12 @@ class Place(BaseModel):
 def places(file: Path = BUNDLED / "resources.yaml") -> dict[str, Place]:
     """All places by locale (``zh-CN``, ``en-GB`` …; ``default`` is any other). ValueError names the file, place and field."""
     try:
-        found = TypeAdapter(dict[str, Place]).validate_python(OmegaConf.to_container(OmegaConf.load(file)))
+        found = TypeAdapter(dict[str, Place]).validate_python(OmegaConf.to_container(OmegaConf.load(file), throw_on_missing=True))
     except ValidationError as error:
         first = error.errors()[0]
         where = " → ".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"])
         raise ValueError(f"{file}: {where}: {first['msg']}") from None
-    except (YAMLError, OmegaConfBaseException) as error:
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: cannot be read as help resources: {error}") from None
     if "default" not in found:
         raise ValueError(f"{file}: needs a place 'default', for all that are not named")

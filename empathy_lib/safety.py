@@ -50,7 +50,7 @@ def _judge(name: str, text: str, start: int, end: int) -> tuple[str, bool]:
         return "concern", True
     if context["long ago"].search(sentence) or not context["now"].search(sentence) and context["past"].search(f"{head}|{tail[:1]}"):
         return "concern", tail.startswith("过") or bool(context["long ago"].search(sentence))
-    turn = crisis_model.size(sentence) >= LEAST and crisis_model.scores(sentence).crisis < CONTRADICTED
+    turn = name != "suicidal act" and crisis_model.size(sentence) >= LEAST and crisis_model.scores(sentence).crisis < CONTRADICTED
     return "none" if turn else "crisis", False
 
 
@@ -62,10 +62,11 @@ def screen(text: str) -> Screen:
     for name, pattern in _patterns()[0].items():
         for match in pattern.finditer(text):
             reason = f"{name}: {match.group()}"
-            if reason not in found:
-                found[reason], aside = _judge(name, text, *match.span())
-                if aside:  # its clause says nothing more to the classifier
-                    rest = rest.replace(_clause(text, *match.span()), " ")
+            if found.get(reason) != "crisis":  # said again, it may be meant
+                level, aside = _judge(name, text, *match.span())
+                found[reason] = max(level, found.get(reason, "none"), key=LEVELS.index)
+                if aside and (clause := _clause(text, *match.span())) in rest:  # it says nothing more to the classifier
+                    rest = rest.replace(clause, " ")
     odds, doubt = crisis_model.scores(rest), EXCUSED * (rest != text) + ENGLISH * (not _HAN.search(text))
     if (rest == text or crisis_model.size(rest) >= LEAST) and (odds.crisis >= CRISIS + doubt or odds.concern >= CONCERN + doubt):
         grave = odds.crisis >= CRISIS + doubt and odds.acute >= ACUTE

@@ -11,7 +11,7 @@ def test_those_that_ship():
     found = places()
     assert {"zh-CN", "zh-TW", "zh-HK", "en-US", "en-GB", "default"} <= set(found)
     assert [r.contact for r in help_for("zh-CN").resources][:3] == ["110", "120", "12356"]
-    assert all("source" in r.model_dump() and r.about for place in found.values() for r in place.resources)
+    assert [r.name for place in found.values() for r in place.resources if not r.confirmed] == ["Befrienders 吉隆坡", "Befrienders Kuala Lumpur"]
     assert not any(ch.isdigit() for r in found["default"].resources for ch in r.contact)  # no number that is right everywhere
 
 
@@ -23,7 +23,8 @@ def test_an_unknown_place_names_the_known():
 @pytest.mark.parametrize("text, says", [
     (GOOD.replace("contact: '1', ", ""), "default.*resources → 1 → contact: Field required"),
     (GOOD.replace("contact: '1'", "contact: ''"), "contact: String should have at least 1"),
-    (GOOD.replace("hours", "hour"), "hour"),
+    (GOOD.replace("contact: '1'", "contact: ' '"), "contact: String should have at least 1"),
+    (GOOD.replace("hours: always", "hours: '???'"), "hours"), (GOOD.replace("hours", "hour"), "hour"),
     (GOOD.replace("2026-11", "Nov"), "checked: String should match"),
     (GOOD.split("    -")[0] + "    []", "resources: "),
     (GOOD.replace("default", "zh-CN"), "needs a place 'default'"),

@@ -41,7 +41,15 @@ I don't want to live anymore
 I have thoughts of suicide every day
 I keep cutting myself
 My husband beats me every night
-I want to kill him and I have a knife""".splitlines()
+I want to kill him and I have a knife
+我没有想自杀，上周我是这么说的。今晚我想自杀
+I told my mom I would not kill myself. But I will kill myself tonight.
+I read a novel about suicidal people. I am suicidal.
+我吃了三十片安眠药
+我吃了快一百片药
+I took 30 tylenol
+I swallowed an entire bottle of tylenol
+I cut my wrists""".splitlines()
 CONCERN = """三年前割过腕，现在很好
 大学时自杀过一次，后来好了
 要是明天不用醒就好了

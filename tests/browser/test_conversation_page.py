@@ -119,28 +119,29 @@ def test_a_crisis_gets_help_and_no_generated_word(window):
     page = window()
     ask(page, CRISIS)
     state(page, "done")
-    assert "12356" in shown(page, "told") and "没有生成回答" in shown(page, "status")
+    assert "12356" in shown(page, "told") and "不该由程序来回答" in shown(page, "status")
     assert not page.query_selector("#answer .reply, #answer .note, #answer pre") and not page.is_visible("#layers")
     page.click("#stop")  # nothing runs; the help stays
     state(page, "stopped")
     assert "12356" in shown(page, "told")
     page.click("#language >> text=English")
     page.wait_for_function("document.querySelector('#ask').innerText == 'Send'")
+    assert "Other places" in page.input_value("#place input")
     ask(page, "I have the pills ready and the letters are written, tonight I am going to kill myself")
     state(page, "done")
-    assert "That can't have been easy" in shown(page, "told") and "No reply was generated" in shown(page, "status")
+    assert "That can't have been easy" in shown(page, "told") and "A program should not answer this letter" in shown(page, "status")
 
 
 def test_a_concern_gets_help_and_what_the_model_says(window):
     page = window()
     ask(page, "要是明天不用醒就好了")
     finished(page)
-    assert "12356" in shown(page, "told") and "没有生成回答" not in shown(page, "status")
+    assert "12356" in shown(page, "told") and "不该由程序来回答" not in shown(page, "status")
 
 
 def test_odd_input_is_handled(window):
     page = window()
-    for text, says in (("", "还没有写内容"), ("😭😭🥀", "还没有写内容"), ("写" * 8001, "现在有 8001 字")):
+    for text, says in (("", "没有看到文字"), ("😭😭🥀", "没有看到文字"), ("写" * 8001, "现在有 8001 字")):
         ask(page, text)
         state(page, "failed")
         assert says in shown(page, "status")
@@ -161,7 +162,7 @@ def test_stop_and_two_windows_at_once(window):
     state(two, "done")
     assert "12356" in shown(two, "told")
     finished(one)
-    assert "没有生成回答" not in shown(one, "status") and not two.query_selector("#answer .reply, #answer .note")
+    assert "不该由程序来回答" not in shown(one, "status") and not two.query_selector("#answer .reply, #answer .note")
     ask(one, ORDINARY + "再问一次。")
     state(one, "writing")
     one.click("#stop")
