@@ -148,8 +148,9 @@ def _answer(reply: Reply, t: dict[str, Any]) -> str:
 
 
 def _help(place: Place, t: dict[str, Any]) -> str:
-    rows = "".join(f"<li><b>{_text(r.name)}</b> · <span class='contact'>{_text(r.contact)}</span>{'' if r.confirmed else f" <small>({t['unconfirmed']})</small>"}<br><small>{_text(r.hours)} · {_text(r.about)}</small></li>"
-                   for r in place.resources)
+    doubt = f" <small>({_text(t['unconfirmed'])})</small>"
+    rows = "".join(f"<li><b>{_text(r.name)}</b> · <span class='contact'>{_text(r.contact)}</span>{doubt * (not r.confirmed)}"
+                   f"<br><small>{_text(r.hours)} · {_text(r.about)}</small></li>" for r in place.resources)
     return f"<section class='help'><h4>{_text(t['help'].format(name=place.name, month=place.checked))}</h4><ul>{rows}</ul></section>"
 
 
