@@ -50,6 +50,7 @@ def _judge(name: str, text: str, start: int, end: int) -> tuple[str, bool]:
         return "concern", True
     if context["long ago"].search(sentence) or not context["now"].search(sentence) and context["past"].search(f"{head}|{tail[:1]}"):
         return "concern", tail.startswith("过") or bool(context["long ago"].search(sentence))
+    # thirty tablets are no turn of speech, whatever the wording weighs
     turn = name != "suicidal act" and crisis_model.size(sentence) >= LEAST and crisis_model.scores(sentence).crisis < CONTRADICTED
     return "none" if turn else "crisis", False
 
